@@ -1,0 +1,41 @@
+"""Integer array arithmetic that never wraps: int64 or float64 where provably enough, Python integers elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compress.fixed import Codes, FixedPoint, as_codes
+
+
+def exact_matmul(x: Codes, weight: Codes) -> Codes:
+    """``x @ weight.T``: x (batch, n_in), weight (n_out, n_in) -> (batch, n_out).
+
+    Runs in float64 (BLAS) where no partial sum can leave its 53 bits, then int64, then Python integers.
+    """
+    heaviest = int(np.abs(weight.astype(object)).sum(axis=1).max()) if weight.size else 0
+    largest = magnitude(x) * max(heaviest, 1)
+    if largest < 1 << 53:
+        return np.asarray(x.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.int64)
+    if largest < 1 << 62:
+        return np.asarray(x.astype(np.int64) @ weight.T.astype(np.int64))
+    return as_codes(x.astype(object) @ weight.T.astype(object))
+
+
+def shifted(codes: Codes, bits: int) -> Codes:
+    """``codes * 2**bits`` for ``bits >= 0``."""
+    if bits < 0:
+        raise ValueError(f"a shift by {bits} would drop bits; cast instead")
+    if bits == 0:
+        return codes
+    fits = bits < 62 and magnitude(codes) < 1 << (62 - bits)
+    return codes << bits if fits else as_codes(codes.astype(object) << bits)
+
+
+def roomy(codes: Codes, fmt: FixedPoint) -> Codes:
+    """``codes`` of ``fmt`` in a dtype that survives one addition or multiplication by a code of its kind."""
+    return codes.astype(object) if fmt.width > 62 else codes
+
+
+def magnitude(codes: Codes) -> int:
+    """The largest absolute code."""
+    return max(abs(int(codes.min())), abs(int(codes.max()))) if codes.size else 0

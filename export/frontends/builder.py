@@ -1,0 +1,242 @@
+"""Builds the integer graph for any frontend: from what its layers say in rationals to ops, exact or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding
+from export.frontends.precision import Precision
+from export.frontends.value import (
+    ONE,
+    ZERO,
+    Rationals,
+    Raw,
+    Value,
+    binary_places,
+    codes_of,
+    exponent_of,
+    fixed_part,
+    spread,
+)
+from export.intervals import Bounds
+from export.ir import Const, Graph, GraphError, Op, Tensor
+from export.ops import Affine, Cast, Dense, Flatten, Input, Modes, ReLU, Requantize
+
+#: Bits by which aligning per-channel power-of-two scales may widen the weights; beyond, they stay scales.
+MAX_ALIGNMENT = 16
+
+#: A bias needing more bits than this becomes part of the next requantization, where few of them survive.
+MAX_BIAS_WIDTH = 40
+
+
+class UnsupportedLayer(GraphError):
+    """A layer or call that has no exact lowering. The message says where it is and what to do."""
+
+
+class Builder:
+    """Collects the ops of one network. Every method takes the label of the layer that it lowers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._ops: list[Op] = []
+        self._reach: dict[Tensor, Bounds] = {}
+
+    def graph(self, output: Tensor) -> Graph:
+        return Graph(self.name, tuple(self._ops), (output,)).verify()
+
+    def add(self, op: Op) -> Tensor:
+        self._reach[op.output] = op.bounds(*(self._reach[t] for t in op.inputs))
+        self._ops.append(op)
+        return op.output
+
+    def unique(self, label: str) -> str:
+        """A tensor name nobody has: a layer that is called twice makes two tensors."""
+        taken = {op.name for op in self._ops}
+        candidates = (label if n == 1 else f"{label}_{n}" for n in range(1, len(taken) + 2))
+        return next(c for c in candidates if c not in taken)
+
+    # -- the edges of the network
+
+    def enter(self, label: str, shape: tuple[int, ...], fmt: FixedPoint, modes: Modes | None = None) -> Value:
+        tensor = Tensor(self.unique(label), shape, fmt)
+        return Value(self.add(Input(tensor) if modes is None else Input(tensor, modes)), label)
+
+    def leave(self, x: Value) -> Tensor:
+        """The result as a fixed-point tensor without any error, or refused."""
+        x = self._with_precision(x)
+        if x.plain:
+            return x.tensor
+        channels = x.tensor.shape[0]
+        scale_frac, offset_frac = binary_places(x.scale), binary_places(x.offset)
+        if scale_frac is None or offset_frac is None or x.relu:
+            raise UnsupportedLayer(
+                f"{x.label}: leaves the network with scale {float(x.scale[0])}{' and a relu' if x.relu else ''}, which no "
+                "fixed-point format says; end with a quantizer (QuantIdentity or QuantReLU)"
+            )
+        scale = Const.fitting(codes_of(spread(x.scale, channels), scale_frac), scale_frac)
+        offset = Const.fitting(codes_of(spread(x.offset, channels), offset_frac), offset_frac)
+        frac = max(x.tensor.format.frac + scale_frac, offset_frac)
+        width = max(x.tensor.format.integer + scale.format.integer, offset.format.integer) + 1 + frac
+        if width > MAX_WIDTH:
+            raise UnsupportedLayer(
+                f"{x.label}: a float scale or bias reaches the output, whose exact result needs {width} bits, the limit "
+                f"is {MAX_WIDTH}; end with a quantizer (QuantIdentity)"
+            )
+        output = Tensor(self.unique(f"{x.label}.out"), x.tensor.shape, FixedPoint(width, frac))
+        return self.add(Affine(output, x.tensor, scale, offset, Modes()))
+
+    # -- linear layers
+
+    def linear(self, label: str, x: Value, weight: Const, scale: Rationals, bias: Rationals) -> Value:
+        """``scale * (weight @ x) + bias``, bias in the user's numbers; exact, with the scales carried along."""
+        x = self._with_precision(x)
+        if x.relu or set(x.offset) != {ZERO} or len(set(x.scale)) != 1:
+            raise UnsupportedLayer(
+                f"{label}: reads {x.label}, whose result is scaled or shifted per channel and not quantized; put a "
+                "QuantIdentity or QuantReLU between them"
+            )
+        n_out = weight.shape[0]
+        weight, scale = _absorbed(weight, scale)
+        unit = tuple(x.scale[0] * s for s in scale)
+        in_units = tuple(b / u for b, u in zip(spread(bias, n_out), spread(unit, n_out), strict=True))
+        places = binary_places(in_units)
+        inside = None if places is None else Const.fitting(codes_of(in_units, places), places)
+        if inside is not None and inside.format.width <= MAX_BIAS_WIDTH:
+            return Value(self.dense(label, x.tensor, weight, inside), label, unit)
+        zero = Const.fitting(np.zeros(n_out, dtype=np.int64), 0)
+        return Value(self.dense(label, x.tensor, weight, zero), label, unit).mapped((ONE,), bias)
+
+    def linear_with_precision(
+        self, label: str, x: Value, weight: Const, bias: Const, precision: Precision
+    ) -> Value:
+        """A float layer in stated formats: the sum, then a cast of it."""
+        x = self._with_precision(x)
+        if not x.plain:
+            raise UnsupportedLayer(f"{label}: reads {x.label}, which is scaled and not quantized; quantize it first")
+        acc = precision.accumulator
+        modes = None if acc is None else precision.modes
+        total = self.dense(f"{label}.sum", x.tensor, weight, bias, acc, modes)
+        result = Tensor(self.unique(label), total.shape, precision.result)
+        return Value(self.add(Cast(result, total, precision.modes)), label)
+
+    def dense(
+        self,
+        label: str,
+        x: Tensor,
+        weight: Const,
+        bias: Const,
+        accumulator: FixedPoint | None = None,
+        modes: Modes | None = None,
+    ) -> Tensor:
+        """A Dense op; without a stated accumulator an exact one, wide enough for every partial sum."""
+        if len(x.shape) != 1:
+            raise UnsupportedLayer(f"{label}: acts on one of the several axes of {x}; flatten it first")
+        name = self.unique(label)
+        if accumulator is not None:
+            return self.add(Dense(Tensor(name, bias.shape, accumulator), x, weight, bias, modes))
+        widest = FixedPoint(MAX_WIDTH, max(x.format.frac + weight.format.frac, bias.format.frac))
+        draft = Dense(Tensor(name, bias.shape, widest), x, weight, bias)
+        draft.verify(self._reach[x])
+        need = draft.partial_sums(self._reach[x]).format(draft.exact_frac)
+        return self.add(replace(draft, output=replace(draft.output, format=need)))
+
+    def affine(self, label: str, x: Value, scale: Rationals, offset: Rationals, precision: Precision | None) -> Value:
+        """Batch normalisation and its kin: remembered, and applied by the next quantizer."""
+        if x.relu:
+            raise UnsupportedLayer(f"{label}: follows a relu that no quantizer follows; use QuantReLU before it")
+        return replace(x.mapped(scale, offset), label=label, precision=precision)
+
+    # -- activations
+
+    def flatten(self, label: str, x: Value | Raw) -> Value | Raw:
+        if isinstance(x, Raw):
+            return x if len(x.shape) == 1 else replace(x, flat=label)
+        if len(x.tensor.shape) == 1:
+            return x
+        if not x.plain:
+            raise UnsupportedLayer(f"{label}: flattens {x.label}, which is not quantized; quantize it first")
+        tensor = Tensor(self.unique(label), (x.tensor.size,), x.tensor.format)
+        return Value(self.add(Flatten(tensor, x.tensor)), label)
+
+    def relu(self, label: str, x: Value) -> Value:
+        x = self._with_precision(x)
+        if not x.plain:
+            return replace(x, relu=True)
+        tensor = Tensor(self.unique(label), x.tensor.shape, ReLU.positive(x.tensor.format))
+        return Value(self.add(ReLU(tensor, x.tensor)), label)
+
+    def quantize(self, label: str, x: Value | Raw, width: int, signed: bool, scale: Fraction, modes: Modes) -> Value:
+        """Round into codes of ``width`` bits that stand for ``code * scale``."""
+        fmt, rest = fixed_part(width, signed, scale)
+        if isinstance(x, Raw):
+            if rest != ONE:
+                raise UnsupportedLayer(
+                    f"{label}: quantizes the model's input with scale {float(scale)}, which is no power of two; use "
+                    "compress.layers.QuantIdentity, whose scale is"
+                )
+            entry = self.enter(x.name, x.shape, fmt, modes)
+            return entry if x.flat is None else _value(self.flatten(x.flat, entry))
+        return replace(self.cast(label, x, fmt, modes, rest), scale=(rest,))
+
+    def cast(self, label: str, x: Value, fmt: FixedPoint, modes: Modes, unit: Fraction = ONE) -> Value:
+        """``x / unit`` cast to ``fmt``. Saturating casts keep order and zero, so a relu may be applied after them."""
+        if x.relu:
+            if modes.overflow not in (Overflow.SAT, Overflow.SAT_SYM):
+                raise UnsupportedLayer(f"{label}: a relu before a cast that wraps; quantize before the relu")
+            fmt = ReLU.positive(fmt)
+        output = Tensor(self.unique(label), x.tensor.shape, fmt)
+        if unit == ONE and x.unscaled:
+            return Value(self.add(Cast(output, x.tensor, modes)), label)
+        channels = x.tensor.shape[0]
+        scale, offset = (tuple(v / unit for v in spread(values, channels)) for values in (x.scale, x.offset))
+        return Value(self.add(Requantize(output, x.tensor, scale, offset, modes)), label)
+
+    def _with_precision(self, x: Value) -> Value:
+        """Where no quantizer follows, a stated precision settles what is pending."""
+        if x.plain or x.precision is None:
+            return x
+        return self.cast(x.label, x, x.precision.result, x.precision.modes)
+
+
+def quantizer_modes(label: str, rounding: Rounding, narrow: bool, signed: bool) -> Modes:
+    """The cast that a quantization-aware quantizer is."""
+    if narrow and not signed:
+        raise UnsupportedLayer(f"{label}: an unsigned narrow range is no fixed-point range; use narrow_range=False")
+    return Modes(rounding, Overflow.SAT_SYM if narrow else Overflow.SAT)
+
+
+def weight_const(codes: np.ndarray, scale: Rationals) -> tuple[Const, Rationals]:
+    """Integer weights (outputs, inputs) in the narrowest format that holds them, and the scales beside them.
+
+    Per-channel scales that are all powers of two are aligned, so that they need no scale any more.
+    """
+    if not np.any(codes):  # an unset quantizer has a meaningless scale
+        return Const.fitting(codes, 0), (ONE,)
+    exponents = [exponent_of(s) for s in scale]
+    known = [e for e in exponents if e is not None]
+    if len(known) == len(scale) and max(known) - min(known) <= MAX_ALIGNMENT:
+        shifts = np.array([e - min(known) for e in known], dtype=object)
+        return Const.fitting(codes.astype(object) * (2**shifts)[:, None], -min(known)), (ONE,)
+    return Const.fitting(codes, 0), scale
+
+
+def _absorbed(weight: Const, scale: Rationals) -> tuple[Const, Rationals]:
+    """A common power of two in the scales is a place of the binary point."""
+    exponent = exponent_of(scale[0]) if len(set(scale)) == 1 else None
+    if exponent is None:
+        return weight, scale
+    return Const(weight.codes, replace(weight.format, frac=weight.format.frac - exponent)), (ONE,)
+
+
+def _value(x: Value | Raw) -> Value:
+    assert isinstance(x, Value)
+    return x
+
+
+def rationals(values: Sequence[float] | np.ndarray) -> Rationals:
+    """Floats as the exact rationals they are."""
+    return tuple(Fraction(float(v)) for v in np.asarray(values, dtype=np.float64).ravel())

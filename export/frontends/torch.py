@@ -1,0 +1,240 @@
+"""From a torch module to the integer graph: traced by torch.fx, read layer by layer, exact or refused by name.
+
+Lowered are the layers of :mod:`compress.layers`, plain Brevitas linear, ReLU and identity layers, and plain float
+layers with a stated :class:`Precision`. Another layer is another branch of ``_module``.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from compress import layers
+from compress.fixed import FixedPoint, encode
+from export.frontends.builder import Builder, UnsupportedLayer, quantizer_modes, rationals, weight_const
+from export.frontends.precision import Precision
+from export.frontends.value import ONE, Rationals, Raw, Value
+from export.ir import Const, Graph
+
+_RELU_CALLS = (torch.relu, nn.functional.relu, "relu")
+_FLATTEN_CALLS = (torch.flatten, "flatten")
+_SUPPORTED = "linear, ReLU, identity, BatchNorm1d, Flatten and Dropout layers"
+
+
+def lower(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    *,
+    name: str = "network",
+    input_format: FixedPoint | None = None,
+    precision: Precision | Mapping[str, Precision] | None = None,
+) -> Graph:
+    """The integer graph of ``model`` in eval mode.
+
+    ``input_shape`` is that of one sample. ``input_format`` is needed where the model does not quantize its input,
+    ``precision`` where layers are plain float ones: one for all, or one by layer name.
+    Raises UnsupportedLayer, naming the layer, for whatever cannot be lowered exactly.
+    """
+    modules = dict(model.named_modules())
+    if isinstance(precision, Mapping):
+        for unknown in sorted(set(precision) - set(modules)):
+            known = ", ".join(n for n in modules if n)
+            raise ValueError(f"precision names {unknown!r}, which is no layer of the model; its layers are {known}")
+    _check_finite(model)
+    if input_format is None and precision is not None and not any(layers.is_quantized(m) for m in modules.values()):
+        first = precision if isinstance(precision, Precision) else next(iter(precision.values()))
+        input_format = first.result
+    return _Walk(modules, tuple(input_shape), name, input_format, precision).graph(_Tracer().trace(model))
+
+
+class _Tracer(fx.Tracer):
+    """Stops at every layer that can be read as a whole, whoever wrote it."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        known = isinstance(m, nn.Linear | nn.ReLU | nn.BatchNorm1d | nn.Flatten | nn.Identity | nn.Dropout)
+        return known or layers.kind(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Walk:
+    """One walk along one traced model."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        input_shape: tuple[int, ...],
+        name: str,
+        input_format: FixedPoint | None,
+        precision: Precision | Mapping[str, Precision] | None,
+    ) -> None:
+        self.modules = modules
+        self.input_shape = input_shape
+        self.input_format = input_format
+        self.precision = precision
+        self.build = Builder(name)
+
+    def graph(self, traced: fx.Graph) -> Graph:
+        known: dict[fx.Node, Value | Raw] = {}
+        for node in traced.nodes:
+            label = str(node.target) if node.op in ("call_module", "get_attr", "placeholder") else _call(node)
+            match node.op:
+                case "placeholder":
+                    if known:
+                        raise UnsupportedLayer(f"{label}: the model has several inputs; export it for one of them")
+                    known[node] = self.enter(label)
+                case "output":
+                    result = node.args[0]
+                    if not isinstance(result, fx.Node):
+                        raise UnsupportedLayer(f"output: the model returns a {type(result).__name__}, not one tensor")
+                    return self.build.graph(self.build.leave(_settled("output", known[result])))
+                case "get_attr":
+                    raise UnsupportedLayer(f"{label}: a bare parameter is part of the computation; put it in a layer")
+                case "call_module":
+                    if len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+                        raise UnsupportedLayer(f"{label}: is called with {len(node.args)} arguments; pass one tensor")
+                    known[node] = self._module(label, self.modules[label], known[node.args[0]])
+                case _:
+                    known[node] = self._call(label, node, known)
+        raise UnsupportedLayer("the model returns nothing")
+
+    def enter(self, label: str) -> Value | Raw:
+        if self.input_format is None:
+            return Raw(label, self.input_shape)
+        return self.build.enter(label, self.input_shape, self.input_format)
+
+    def _module(self, label: str, module: nn.Module, x: Value | Raw) -> Value | Raw:
+        match layers.kind(module):
+            case layers.Kind.LINEAR:
+                return self._quantized_linear(label, module, _settled(label, x))
+            case layers.Kind.RELU:
+                return self._quantized(label, module, self.build.relu(f"{label}.relu", _settled(label, x)))
+            case layers.Kind.IDENTITY:
+                return self._quantized(label, module, x)
+            case None:
+                pass
+            case _:
+                raise UnsupportedLayer(
+                    f"{label} ({type(module).__name__}): has no exact lowering; supported are {_SUPPORTED}"
+                )
+        match module:
+            case nn.Identity() | nn.Dropout():
+                return x
+            case nn.Flatten(start_dim=1, end_dim=-1):
+                return self.build.flatten(label, x)
+            case nn.ReLU():
+                return self.build.relu(label, _settled(label, x))
+            case nn.BatchNorm1d():
+                return self._batch_norm(label, module, _settled(label, x))
+            case nn.Linear():
+                return self._float_linear(label, module, _settled(label, x))
+        raise UnsupportedLayer(
+            f"{label} ({module}): has no exact lowering; supported are {_SUPPORTED}: "
+            "replace it, or leave it out of the exported part"
+        )
+
+    def _call(self, label: str, node: fx.Node, known: Mapping[fx.Node, Value | Raw]) -> Value | Raw:
+        x = known[node.args[0]] if node.args and isinstance(node.args[0], fx.Node) else None
+        rest = (*node.args[1:], *(v for k, v in node.kwargs.items() if k not in ("inplace", "start_dim")))
+        start = node.kwargs.get("start_dim", rest[0] if rest else 0)
+        if x is not None and node.target in _RELU_CALLS and not any(isinstance(a, fx.Node) for a in rest):
+            return self.build.relu(label, _settled(label, x))
+        if x is not None and node.target in _FLATTEN_CALLS and start == 1 and len(rest) <= 1:
+            return self.build.flatten(label, x)
+        if (node.target is getattr and node.args[1:] == ("shape",)) or node.target in ("size", operator.getitem):
+            raise UnsupportedLayer(f"{label}: reshapes by hand, which hides the axes; use nn.Flatten() or x.flatten(1)")
+        raise UnsupportedLayer(
+            f"{label}: this call has no exact lowering; supported are relu and flatten(1) as calls, and {_SUPPORTED}"
+        )
+
+    # -- layers
+
+    def _quantized_linear(self, label: str, module: nn.Module, x: Value) -> Value:
+        array = layers.weight_of(module, label)
+        if array is None:
+            return self._float_linear(label, module, x)
+        weight, scale = weight_const(array.codes, array.scale)
+        bias = layers.bias_of(module, x.scale[0] * x.tensor.format.lsb if len(x.scale) == 1 else None, label)
+        return self.build.linear(label, x, weight, scale, _reals(bias))
+
+    def _float_linear(self, label: str, module: nn.Module, x: Value) -> Value:
+        precision = self._precision(label)
+        if precision is None:
+            raise UnsupportedLayer(
+                f"{label}: has float weights and no precision; quantize() the model, or pass precision=Precision(...)"
+            )
+        weights = _array(module.weight)
+        biases = np.zeros(len(weights)) if module.bias is None else _array(module.bias)
+        weight, bias = (
+            Const(encode(values, fmt), fmt) for values, fmt in ((weights, precision.weight), (biases, precision.bias))
+        )
+        return self.build.linear_with_precision(label, x, weight, bias, precision)
+
+    def _batch_norm(self, label: str, module: nn.BatchNorm1d, x: Value) -> Value:
+        if module.running_mean is None or module.running_var is None:
+            raise UnsupportedLayer(f"{label}: keeps no running statistics; build it with track_running_stats=True")
+        if x.tensor.shape[0] != module.num_features:
+            raise UnsupportedLayer(f"{label}: normalises {module.num_features} features, but reads {x.tensor}")
+        # The user's function is this one in double precision, taken as exact rationals from here on.
+        scale = rationals(1 / np.sqrt(_array(module.running_var) + module.eps))
+        offset = tuple(-m * s for m, s in zip(rationals(_array(module.running_mean)), scale, strict=True))
+        if module.affine:
+            gamma, beta = rationals(_array(module.weight)), rationals(_array(module.bias))
+            offset = tuple(g * o + b for g, o, b in zip(gamma, offset, beta, strict=True))
+            scale = tuple(g * s for g, s in zip(gamma, scale, strict=True))
+        return self.build.affine(label, x, scale, offset, self._precision(label))
+
+    def _quantized(self, label: str, module: nn.Module, x: Value | Raw) -> Value:
+        q = layers.activation_of(module, label)
+        if q is None:
+            return _settled(label, x)
+        modes = quantizer_modes(label, q.rounding, q.narrow, q.signed)
+        return self.build.quantize(label, x, q.width, q.signed, q.scale, modes)
+
+    def _precision(self, label: str) -> Precision | None:
+        return self.precision.get(label) if isinstance(self.precision, Mapping) else self.precision
+
+
+def _settled(label: str, x: Value | Raw) -> Value:
+    if isinstance(x, Raw):
+        raise UnsupportedLayer(
+            f"{label}: the input width is missing: nothing quantizes the model's input before it; put a QuantIdentity "
+            "in front of the model, or pass input_format=FixedPoint(width, frac)"
+        )
+    return x
+
+
+def _call(node: fx.Node) -> str:
+    """What a functional call is called in messages and in the graph."""
+    target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    stack = node.meta.get("nn_module_stack") or {}
+    owner = list(stack)[-1] if stack else ""
+    return ".".join(filter(None, (owner, target)))
+
+
+def _reals(bias: layers.QuantizedArray | Any | None) -> Rationals:
+    """A bias in the user's numbers, exactly."""
+    if bias is None:
+        return (ONE * 0,)
+    if isinstance(bias, layers.QuantizedArray):
+        scales = bias.scale * len(bias.codes) if len(bias.scale) == 1 else bias.scale
+        return tuple(int(code) * scale for code, scale in zip(bias.codes, scales, strict=True))
+    return rationals(bias)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise ValueError(
+                f"{name}: {bad} of {tensor.numel()} values are NaN or infinite; the training diverged: restore an "
+                "earlier checkpoint or lower the learning rate"
+            )
+

@@ -1,0 +1,93 @@
+"""What a tensor of the user's model is, in terms of the integer graph, while a frontend walks through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from compress.fixed import Codes, FixedPoint
+from export.frontends.precision import Precision
+from export.ir import Tensor
+
+ONE, ZERO = Fraction(1), Fraction(0)
+
+#: One rational for every channel (length one), or one each.
+Rationals = tuple[Fraction, ...]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The model's input before anything has quantized it. ``flat`` names the tensor that its flattening will be."""
+
+    name: str
+    shape: tuple[int, ...]
+    flat: str | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """The user's number is ``scale * tensor + offset`` per channel, and ``max(0, ...)`` of that if ``relu``.
+
+    Float scales, float biases and batch normalisation gather here as exact rationals until a quantizer turns them into
+    codes again. ``label`` is the layer it belongs to, ``precision`` the format to fall back to without a quantizer.
+    """
+
+    tensor: Tensor
+    label: str
+    scale: Rationals = (ONE,)
+    offset: Rationals = (ZERO,)
+    relu: bool = False
+    precision: Precision | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the tensor is the user's number itself."""
+        return self.unscaled and not self.relu
+
+    @property
+    def unscaled(self) -> bool:
+        return set(self.scale) == {ONE} and set(self.offset) == {ZERO}
+
+    def mapped(self, scale: Rationals, offset: Rationals) -> Value:
+        """``scale * self + offset``."""
+        n = max(map(len, (self.scale, self.offset, scale, offset)))
+        old_scale, old_offset, scale, offset = (spread(v, n) for v in (self.scale, self.offset, scale, offset))
+        return replace(
+            self,
+            scale=tuple(a * s for a, s in zip(scale, old_scale, strict=True)),
+            offset=tuple(a * o + b for a, o, b in zip(scale, old_offset, offset, strict=True)),
+        )
+
+
+def spread(values: Rationals, n: int) -> Rationals:
+    """One value each, where there may be one for all."""
+    return values * n if len(values) == 1 else values
+
+
+def exponent_of(scale: Fraction) -> int | None:
+    """e if ``scale`` is 2**e."""
+    n, d = scale.numerator, scale.denominator
+    if n <= 0 or n & (n - 1) or d & (d - 1):
+        return None
+    return n.bit_length() - d.bit_length()
+
+
+def binary_places(values: Sequence[Fraction]) -> int | None:
+    """The fewest fraction bits (at least 0) that hold every value; None if one is not a finite binary fraction."""
+    if any(v.denominator & (v.denominator - 1) for v in values):
+        return None
+    return max(v.denominator.bit_length() - 1 for v in values)
+
+
+def codes_of(values: Sequence[Fraction], frac: int) -> Codes:
+    """Binary fractions as codes with ``frac`` fraction bits."""
+    return np.array([int(v * 2**frac) for v in values], dtype=object)
+
+
+def fixed_part(width: int, signed: bool, scale: Fraction) -> tuple[FixedPoint, Fraction]:
+    """The format of integer codes with ``scale``, and what of the scale the format does not say."""
+    exponent = exponent_of(scale)
+    return (FixedPoint(width, 0, signed), scale) if exponent is None else (FixedPoint(width, -exponent, signed), ONE)

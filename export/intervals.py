@@ -1,0 +1,38 @@
+"""Interval arithmetic on codes: which integers a tensor can reach, element by element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compress.fixed import Codes, FixedPoint, as_codes
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """``low[i] <= code[i] <= high[i]`` for every reachable code; arrays of one sample's shape."""
+
+    low: Codes
+    high: Codes
+
+    @classmethod
+    def everywhere(cls, shape: tuple[int, ...], low: int, high: int) -> Bounds:
+        return cls(as_codes(np.full(shape, low, dtype=object)), as_codes(np.full(shape, high, dtype=object)))
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The hull over all elements."""
+        return int(self.low.min()), int(self.high.max())
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Where an element can only be one code."""
+        return np.asarray(self.low == self.high, dtype=bool)
+
+    def format(self, frac: int) -> FixedPoint:
+        """The narrowest format that holds everything reachable."""
+        return FixedPoint.covering(*self.range, frac)
+
+    def reshaped(self, shape: tuple[int, ...]) -> Bounds:
+        return Bounds(self.low.reshape(shape), self.high.reshape(shape))

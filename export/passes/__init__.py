@@ -1,0 +1,38 @@
+"""Rewrites of the graph. A pass is a function Graph -> Graph that leaves every output bit as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from export.ir import Graph
+from export.passes.choose_sparse import choose_sparse
+from export.passes.fit_accumulators import fit_accumulators
+from export.passes.fold_affine import fold_affine
+from export.passes.fuse_casts import fuse_casts
+from export.passes.lower_requantize import lower_requantize
+from export.passes.prune_neurons import prune_neurons
+from export.passes.set_reuse import set_reuse
+
+Pass = Callable[[Graph], Graph]
+
+#: The order, and why.
+PIPELINE: tuple[Pass, ...] = (
+    fuse_casts,  # first: a relu merged into its quantizer leaves one op per activation for the others to read
+    prune_neurons,  # before any search: a dropped neuron needs no multiplier
+    fit_accumulators,  # the reach of an accumulator decides how many steps its requantization has
+    lower_requantize,  # rational constants end here
+    fold_affine,  # a multiplier of one is a bias
+    fit_accumulators,  # folded biases moved the ranges
+    choose_sparse,  # last: it counts the zeros that are left
+)
+
+
+__all__ = ["PIPELINE", "Pass", "run", "set_reuse"]
+
+
+def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
+    """Apply ``passes`` in order; every op's law is verified before the first and after each."""
+    graph.verify()
+    for apply in passes:
+        graph = apply(graph).verify()
+    return graph

@@ -1,0 +1,156 @@
+"""Put a proven integer op in the place of every rational requantization.
+
+For each Requantize, in order of preference:
+
+1. *affine*: one multiplier and one offset per channel, the smallest common shift that is exact on every reachable code
+   (:mod:`export.staircase`);
+2. *dyadic*: the constants themselves, where they are finite binary fractions and fit;
+3. *threshold*: a comparison per step, which always is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from compress.fixed import Overflow, Rounding
+from export.ir import Const, Graph, GraphError, Op
+from export.ops import Affine, Modes, Requantize, Threshold
+from export.staircase import Multiplier, Staircase, smallest_multiplier, staircase
+
+#: Constants of more bits than this are not worth a multiplier; comparisons are taken instead.
+MAX_MULTIPLIER_WIDTH = 32
+
+#: Comparisons per channel beyond which a threshold op would not be hardware any more.
+MAX_THRESHOLDS = 1 << 12
+
+
+def lower_requantize(graph: Graph) -> Graph:
+    """Raises GraphError, naming the op, where no exact integer op within the limits exists."""
+    notes: list[str] = []
+    ops: list[Op] = []
+    for op in graph:
+        if isinstance(op, Requantize):
+            op, note = lowered(op, graph)
+            notes.append(note)
+        ops.append(op)
+    return replace(graph, ops=tuple(ops), notes=(*graph.notes, *notes))
+
+
+def lowered(op: Requantize, graph: Graph) -> tuple[Op, str]:
+    """The integer op equal to ``op`` on everything reachable, and a sentence for the report."""
+    stairs = staircases(op, graph)
+    searched = affine(op, stairs) if stairs else None
+    exact = dyadic(op)
+    if exact and (searched is None or exact.scale.format.width <= searched.scale.format.width):
+        return exact, f"{op.name}: exact constants of {exact.scale.format.width} bits, nothing to prove"
+    steps = sum(len(s.thresholds) for s in stairs or ())
+    if searched:
+        return searched, (
+            f"{op.name}: multipliers of {searched.scale.format.width} bits, proved equal to the rational map "
+            f"at all {steps} steps of {len(op.scale)} channels"
+        )
+    if stairs and max(len(s.thresholds) for s in stairs) <= MAX_THRESHOLDS and sticks_to_range(op, stairs):
+        return threshold(op, stairs), f"{op.name}: {steps} comparisons, exact by construction"
+    raise op.fail(
+        f"no exact multiplier of up to {MAX_MULTIPLIER_WIDTH} bits exists and {op.output.format} has too many steps to "
+        "compare; use a power-of-two scale or a narrower activation"
+    )
+
+
+def staircases(op: Requantize, graph: Graph) -> list[Staircase] | None:
+    """One per channel; None where there are too many steps to look at."""
+    reach, fmt = graph.bounds[op.x], op.output.format
+    clip = None
+    if op.modes.overflow is Overflow.SAT:
+        clip = (fmt.min_code, fmt.max_code)
+    elif op.modes.overflow is Overflow.SAT_SYM:
+        clip = (-fmt.max_code if fmt.signed and fmt.width > 1 else fmt.min_code, fmt.max_code)
+    found = []
+    for channel in range(len(op.scale)):
+        ends = int(reach.low[channel].min()), int(reach.high[channel].max())
+        stairs = staircase(*op.ratio(channel), op.modes.rounding, ends, clip)
+        if stairs is None:
+            return None
+        found.append(stairs)
+    return found
+
+
+def affine(op: Requantize, stairs: list[Staircase]) -> Affine | None:
+    """The searched constants at their smallest common shift, or None beyond the limits."""
+    found: list[Multiplier] = []
+    for channel in stairs:
+        multiplier = smallest_multiplier(channel, MAX_MULTIPLIER_WIDTH + op.x.format.width)
+        if multiplier is None:
+            return None
+        found.append(multiplier)
+    shift = max(m.shift for m in found)
+    found = [m.at_shift(shift) for m in found]
+    frac = shift + op.output.format.frac
+    scale = np.array([m.factor for m in found], dtype=object)
+    offset = np.array([m.offset for m in found], dtype=object)
+    return _affine(op, scale, frac - op.x.format.frac, offset, frac, replace(op.modes, rounding=Rounding.TRN))
+
+
+def dyadic(op: Requantize) -> Affine | None:
+    """The constants as they are, if they are binary fractions of few enough bits."""
+    scale_frac, offset_frac = (_binary_places(values) for values in (op.scale, op.offset))
+    if scale_frac is None or offset_frac is None:
+        return None
+    scale = np.array([int(s * 2**scale_frac) for s in op.scale], dtype=object)
+    offset = np.array([int(o * 2**offset_frac) for o in op.offset], dtype=object)
+    return _affine(op, scale, scale_frac, offset, offset_frac, op.modes)
+
+
+def threshold(op: Requantize, stairs: list[Staircase]) -> Threshold:
+    """``x >= level`` counted per channel; a falling staircase counts down from its value at the lowest code."""
+    count = max(len(s.thresholds) for s in stairs)
+    top = max(int(s.high) for s in stairs) if stairs else 0
+    never = max(top, max(-int(s.low) for s in stairs)) + 1
+    level = np.full((len(stairs), max(count, 1)), never, dtype=object)
+    start, step = [], []
+    for channel, s in enumerate(stairs):
+        # -code >= t  <=>  not (code >= 1 - t)
+        passed = sorted(1 - t for t in s.thresholds) if s.falling else list(s.thresholds)
+        level[channel, : len(passed)] = passed
+        start.append(s.last if s.falling else s.first)
+        step.append(-1 if s.falling else 1)
+    frac = op.output.format.frac
+    start_const = Const(np.array(start, dtype=object), op.output.format)
+    return Threshold(
+        op.output, op.x, Const.fitting(level, op.x.format.frac), start_const, Const.fitting(np.array(step), frac)
+    )
+
+
+def sticks_to_range(op: Requantize, stairs: list[Staircase]) -> bool:
+    """Whether every step is a code of the output, so that counting needs no overflow mode."""
+    fmt = op.output.format
+    return all(fmt.min_code <= s.first and s.last <= fmt.max_code for s in stairs)
+
+
+def _affine(
+    op: Requantize, scale: np.ndarray, scale_frac: int, offset: np.ndarray, offset_frac: int, modes: Modes
+) -> Affine | None:
+    try:
+        scales, offsets = Const.fitting(scale, scale_frac), Const.fitting(offset, offset_frac)
+        if scales.format.width > MAX_MULTIPLIER_WIDTH:
+            return None
+        return Affine(op.output, op.x, scales, offsets, modes)
+    except (GraphError, ValueError):  # wider than 64 bits: not a candidate
+        return None
+
+
+def _binary_places(values: tuple[Fraction, ...]) -> int | None:
+    """The fewest fraction bits that hold every value exactly; None if one is not a binary fraction."""
+    if any(v.denominator & (v.denominator - 1) for v in values):
+        return None
+    places = max(v.denominator.bit_length() - 1 for v in values)
+    if places:
+        return places
+    common = 0
+    for v in values:
+        common |= v.numerator
+    return -((common & -common).bit_length() - 1) if common else 0
+
