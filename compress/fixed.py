@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,10 @@ class FixedPoint:
     signed: bool = True
 
     def __post_init__(self) -> None:
+        # A numpy integer would wrap in the shifts below, and reads differently in a digest.
+        object.__setattr__(self, "width", index(self.width))
+        object.__setattr__(self, "frac", index(self.frac))
+        object.__setattr__(self, "signed", bool(self.signed))
         if not 1 <= self.width <= MAX_WIDTH:
             raise FixedPointError(f"a fixed-point width must lie between 1 and {MAX_WIDTH} bits, got {self.width}")
 
@@ -76,9 +81,7 @@ class FixedPoint:
         """The narrowest format with ``frac`` fraction bits that holds every code from ``low`` to ``high``."""
         if low > high:
             raise FixedPointError(f"an empty range of codes: [{low}, {high}]")
-        signed = low < 0
-        magnitude = max(high, -low - 1 if signed else 0)
-        return cls(max(1, magnitude.bit_length() + signed), frac, signed)
+        return cls(code_width(low, high), frac, low < 0)
 
     @property
     def integer(self) -> int:
@@ -107,7 +110,7 @@ class FixedPoint:
 
     def values(self, codes: ArrayLike) -> NDArray[np.float64]:
         """The values of ``codes`` as float64. Raises where float64 cannot hold every code of this format."""
-        if self.width - self.signed > 53:
+        if self.width - self.signed > 53 or self.frac > 1074 or self.integer - self.signed > 1023:
             raise FixedPointError(f"float64 cannot hold every value of {self}; work on the codes instead")
         return np.ldexp(np.asarray(codes).astype(np.float64), -self.frac)
 
@@ -115,24 +118,36 @@ class FixedPoint:
         return f"{'' if self.signed else 'u'}fixed<{self.width},{self.integer}>"
 
 
+def code_width(low: int, high: int) -> int:
+    """Bits, the sign's included where ``low`` is negative, that hold every code from ``low`` to ``high``."""
+    signed = low < 0
+    return max(1, max(high, -low - 1 if signed else 0).bit_length() + signed)
+
+
 def as_codes(values: ArrayLike) -> Codes:
     """Integers of any size as codes: int64 where they all fit, else Python integers."""
     array = np.asarray(values)
     if array.dtype == object or array.dtype == np.uint64:
         exact = array.astype(object)
-        fits = all(-(1 << 63) <= int(v) < 1 << 63 for v in exact.flat)
+        try:
+            fits = all(-(1 << 63) <= index(v) < 1 << 63 for v in exact.flat)
+        except TypeError as error:
+            raise FixedPointError(f"codes must be integers: {error}") from None
         return exact.astype(np.int64) if fits else exact
     if array.dtype.kind not in "iub":
         raise FixedPointError(f"codes must be integers, got an array of {array.dtype}")
     return array.astype(np.int64)
 
 
-def cast(
-    codes: ArrayLike, frac: int, target: FixedPoint, rounding: Rounding, overflow: Overflow
-) -> Codes:
+def cast(codes: ArrayLike, frac: int, target: FixedPoint, rounding: Rounding, overflow: Overflow) -> Codes:
     """Codes with ``frac`` fraction bits, any width, as codes of ``target``. Exact for integers of any size."""
-    exact = as_codes(codes)
-    shift = frac - target.frac
+    return _overflow(rescaled(codes, frac, target.frac, rounding), target, overflow)
+
+
+def rescaled(codes: ArrayLike, frac: int, to_frac: int, rounding: Rounding) -> Codes:
+    """Codes with ``frac`` fraction bits rounded to ``to_frac``, in no format yet. Exact for integers of any size."""
+    exact = np.atleast_1d(as_codes(codes))  # numpy turns an object array without axes into its element
+    shift = frac - to_frac
     if shift > 0:
         if shift > 62:
             exact = exact.astype(object)
@@ -144,11 +159,12 @@ def cast(
         if _magnitude(exact) >> max(0, 62 + shift):
             exact = exact.astype(object)
         exact = exact << -shift
-    return _overflow(exact, target, overflow)
+    return exact.reshape(np.shape(codes))
 
 
 def round_ratio(numerator: Codes, denominator: Codes | int, rounding: Rounding) -> Codes:
     """``numerator / denominator`` rounded to integers, for positive denominators. Exact for integers of any size."""
+    numerator = numerator.astype(object)
     quotient = numerator // denominator
     twice_rest = 2 * (numerator - quotient * denominator)
     return quotient + _carry(quotient, twice_rest, denominator, numerator < 0, rounding)
@@ -161,7 +177,10 @@ def encode(
     overflow: Overflow = Overflow.SAT,
 ) -> Codes:
     """Real numbers as codes of ``target``, without any error but the stated rounding. Raises on NaN and infinity."""
-    reals = np.asarray(values, dtype=np.float64)
+    given = np.asarray(values)
+    if given.dtype.kind in "iub":  # beyond 2**53 a float64 would round first
+        return cast(given, 0, target, rounding, overflow)
+    reals = given.astype(np.float64)
     if not np.isfinite(reals).all():
         bad = int(np.count_nonzero(~np.isfinite(reals)))
         raise FixedPointError(f"{bad} of {reals.size} values are NaN or infinite; only finite numbers have a code")
@@ -170,7 +189,9 @@ def encode(
         raise FixedPointError(f"float64 cannot scale these values by 2**{target.frac} exactly")
     floor = np.floor(scaled)
     whole = floor.astype(np.int64) if np.all(np.abs(floor) < _INT64_SAFE) else _integers(floor)
-    carry = _carry(whole, scaled - floor, 0.5, scaled < 0, rounding)
+    # Counted from the integer nearer to zero, the rest below a number is exact; ``scaled - floor`` would be rounded.
+    rest = np.modf(scaled)[0]
+    carry = _carry(whole, rest, np.where(rest < 0, -0.5, 0.5), scaled < 0, rounding)
     return _overflow(whole + carry, target, overflow)
 
 
@@ -197,6 +218,7 @@ def _carry(quotient: Codes, rest: Any, half: Any, negative: Any, rounding: Round
 
 def _overflow(exact: Codes, target: FixedPoint, overflow: Overflow) -> Codes:
     low, high = target.min_code, target.max_code
+    shape, exact = np.shape(exact), np.atleast_1d(exact)
     match overflow:
         case Overflow.WRAP:
             if target.width > 62:
@@ -210,7 +232,7 @@ def _overflow(exact: Codes, target: FixedPoint, overflow: Overflow) -> Codes:
         case Overflow.SAT_SYM:
             # A signed bit has no symmetric range; the vendors leave it {-1, 0}.
             exact = _clip(exact, -high if target.signed and target.width > 1 else low, high)
-    return as_codes(exact)
+    return as_codes(exact).reshape(shape)
 
 
 def _clip(exact: Codes, low: int, high: int) -> Codes:

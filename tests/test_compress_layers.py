@@ -1,0 +1,447 @@
+"""The quantized layers: their specification, their state, and what is read off them."""
+
+import copy
+from dataclasses import FrozenInstanceError, replace
+from fractions import Fraction
+
+import brevitas.nn as bnn
+import numpy as np
+import pytest
+import torch
+from brevitas.quant import (
+    Int8ActPerTensorFloat,
+    Int8BiasPerTensorFloatInternalScaling,
+    Int8WeightPerChannelFloat,
+    Int16Bias,
+    ShiftedUint8WeightPerTensorFloat,
+    SignedBinaryWeightPerTensorConst,
+    SignedTernaryWeightPerTensorConst,
+)
+from brevitas.quant_tensor import IntQuantTensor
+from torch import nn
+
+from compress.fixed import FixedPoint, Rounding, encode
+from compress.layers import (
+    Kind,
+    QuantIdentity,
+    QuantizedArray,
+    QuantLinear,
+    QuantReLU,
+    QuantSpec,
+    QuantSpecError,
+    UncalibratedQuantizer,
+    UnreadableQuantizer,
+    activation_of,
+    bias_of,
+    calibrate,
+    format_of,
+    is_quantized,
+    kind,
+    weight_of,
+    width_of,
+)
+from compress.mask import apply_masks
+from compress.readout import frac_of
+
+SIX = QuantSpec(weight_width=6, bias_width=12, activation_width=6, input_width=10)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def mlp(spec: QuantSpec = SIX, lean: bool = True) -> nn.Sequential:
+    return nn.Sequential(
+        QuantIdentity(spec=spec, lean=lean),
+        QuantLinear(6, 8, spec=spec, lean=lean),
+        nn.BatchNorm1d(8),
+        QuantReLU(spec=spec, lean=lean),
+        QuantLinear(8, 3, spec=spec, lean=lean),
+    )
+
+
+def train(model: nn.Module, steps: int = 20) -> list[float]:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    rng = torch.Generator().manual_seed(1)
+    losses = []
+    for _ in range(steps):
+        x = torch.randn(64, 6, generator=rng)
+        loss = nn.functional.cross_entropy(model(x), (x[:, 0] > 0).long() + (x[:, 1] > 0).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# --- QuantSpec --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"weight_bitwidth": 3}, "QuantSpec has no field 'weight_bitwidth'; did you mean weight_width?"),
+        ({"colour": 3}, "QuantSpec has no field 'colour'; its fields are weight_width, bias_width, "),
+        ({"weight_width": 0}, "weight_width is a whole number of bits from 1 to 32, got 0"),
+        ({"bias_width": 33}, "bias_width is a whole number of bits from 1 to 32, got 33"),
+        ({"activation_width": 6.0}, "activation_width is a whole number of bits from 1 to 32, got 6.0"),
+        ({"input_width": None}, "input_width is a whole number of bits from 1 to 32, got None"),
+        ({"input_width": True}, "input_width is a whole number of bits from 1 to 32, got True"),
+        ({"weight_frac": 65}, "weight_frac is a whole number of fraction bits from -64 to 64, or None"),
+        ({"activation_frac": "2"}, "or None for a range found from the data; got '2'"),
+        ({"input_signed": 1}, "input_signed is True or False, got 1"),
+        ({"weight_width": 1}, "weight_width=1: a signed bit holds 0 and -1 only, .* use weight_width=2"),
+        ({"bias_width": 1}, "bias_width=1: a signed bit holds 0 and -1 only; use at least 2 bits, or no bias"),
+        ({"input_width": 1}, "input_width=1: .* or input_signed=False for inputs 0 and 1"),
+        ({"bias_width": None, "bias_frac": 3}, "bias_frac=3 for a float bias; give bias_width too, or drop bias_frac"),
+    ],
+)
+def test_a_wrong_spec_is_refused(fields, message):
+    with pytest.raises(QuantSpecError, match=message):
+        QuantSpec(**fields)
+
+
+def test_a_spec_is_a_frozen_value():
+    assert replace(SIX, weight_width=4).weight_width == 4
+    assert copy.deepcopy(SIX) == SIX and hash(SIX) == hash(copy.copy(SIX))
+    with pytest.raises(QuantSpecError, match="did you mean weight_width"):
+        replace(SIX, weigth_width=4)
+    with pytest.raises(FrozenInstanceError):
+        SIX.weight_width = 3
+
+
+def test_a_misspelt_argument_of_a_layer_is_refused():
+    with pytest.raises(TypeError, match="weight_bit_width"):
+        QuantLinear(2, 2, weight_bit_width=3)
+
+
+# --- training and state -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [SIX, QuantSpec(weight_width=3, activation_width=1), QuantSpec(bias_width=None)])
+def test_training_equals_brevitas_step_by_step(spec):
+    runs = []
+    for lean in (True, False):
+        torch.manual_seed(5)
+        model = mlp(spec, lean)
+        losses = train(model)
+        runs.append((losses, model.state_dict()))
+    assert runs[0][0] == runs[1][0]
+    assert runs[0][0][-1] < runs[0][0][0]
+    for name, value in runs[0][1].items():
+        assert torch.equal(value, runs[1][1][name]), name
+
+
+def test_ranges_are_learned():
+    model = mlp()
+    train(model, 1)
+    before = model[3].log2_range.item()
+    train(model, 30)
+    assert model[3].log2_range.item() != before
+
+
+def test_every_key_of_the_state_is_there_from_the_start_and_restores_exactly():
+    model = mlp()
+    keys = set(model.state_dict())
+    fresh = copy.deepcopy(model.state_dict())
+    train(model)
+    trained = copy.deepcopy(model.state_dict())
+    assert set(trained) == keys
+    other = mlp()
+    other.load_state_dict(trained)
+    x = torch.randn(50, 6)
+    assert torch.equal(other.eval()(x), model.eval()(x))
+    model.load_state_dict(fresh)
+    with pytest.raises(UncalibratedQuantizer):
+        model.eval()(x)
+
+
+def test_restoring_a_state_keeps_parameters_and_float_type():
+    """Brevitas would make new float32 parameters here, which an optimiser made before does not know."""
+    model = mlp().double()
+    calibrate(model, torch.randn(20, 6, dtype=torch.float64))
+    parameters = {name: id(p) for name, p in model.named_parameters()}
+    model.load_state_dict(copy.deepcopy(model.state_dict()))
+    assert {name: id(p) for name, p in model.named_parameters()} == parameters
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
+def test_the_first_training_batch_calibrates_and_later_ones_do_not():
+    relu = QuantReLU(spec=SIX)
+    assert not relu.calibrated
+    relu(torch.zeros(4, 4))
+    assert not relu.calibrated, "a batch of zeros says nothing"
+    relu(torch.rand(100) * 3)
+    assert relu.calibrated and relu.log2_range.item() == 1.5
+    relu(torch.rand(100) * 300)
+    assert relu.log2_range.item() == 1.5
+
+
+def test_calibration_takes_the_range_of_least_squared_error():
+    x = torch.randn(4000)
+    for width in (2, 3, 6, 10, 16):
+        layer = QuantIdentity(spec=QuantSpec(input_width=width))
+        layer(x)
+        found = layer.log2_range.item()
+        errors = {}
+        for candidate in range(-4, 6):
+            nn.init.constant_(layer.log2_range, candidate - 0.5)
+            errors[candidate - 0.5] = (layer(x) - x).square().sum().item()
+        assert found == min(errors, key=errors.get)
+
+
+def test_calibration_on_numbers_that_are_none_is_refused():
+    with pytest.raises(ValueError, match="QuantReLU: cannot calibrate on NaN or infinite activations"):
+        QuantReLU()(torch.tensor([1.0, float("nan")]))
+
+
+def test_an_uncalibrated_layer_refuses_to_evaluate():
+    with pytest.raises(UncalibratedQuantizer, match=r"QuantReLU: its range has not seen any data yet; train"):
+        QuantReLU().eval()(torch.ones(2))
+
+
+def test_explicit_calibration():
+    model = mlp().eval()
+    model[2].train()
+    statistics = copy.deepcopy(model[2].state_dict())
+    x = torch.randn(100, 6)
+    calibrate(model, x)
+    assert model[0].calibrated and model[3].calibrated
+    assert [m.training for m in model] == [False, False, True, False, False]
+    assert all(torch.equal(v, statistics[k]) for k, v in model[2].state_dict().items())
+    once = model[3].log2_range.item()
+    calibrate(model, x * 16)
+    assert model[3].log2_range.item() > once, "explicit calibration replaces the range"
+    assert not model[3]._forward_pre_hooks
+
+
+def test_calibration_names_the_layers_it_cannot_set():
+    model = mlp()
+    with torch.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.fill_(-1)
+    with pytest.raises(UncalibratedQuantizer, match=r"^3: the calibration batch of 10 rows brings no activation"):
+        calibrate(model, torch.randn(10, 6))
+
+
+def test_a_constant_format_needs_no_data():
+    spec = QuantSpec(activation_width=6, activation_frac=3, input_width=8, input_frac=-2, weight_width=8, weight_frac=5)
+    model = mlp(spec)
+    assert model[3].log2_range is None
+    x = torch.randn(30, 6, dtype=torch.float64) * 50
+    model = model.double().eval()
+    expected = encode(x.numpy(), FixedPoint(8, -2)) * 4.0
+    assert np.array_equal(model[0](x).numpy(), expected)
+    assert format_of(model[1]) == FixedPoint(8, 5) and format_of(model[3]) == FixedPoint(6, 3, signed=False)
+
+
+def test_masked_weights_stay_exactly_zero():
+    model = mlp()
+    mask = torch.rand(8, 6) > 0.7
+    apply_masks(model, {"1.weight": mask})
+    train(model)
+    copied = copy.deepcopy(model)
+    for layer in (model[1], copied[1]):
+        assert kind(layer) is Kind.LINEAR
+        assert (weight_of(layer).codes[~mask.numpy()] == 0).all()
+        assert (layer.weight[~mask] == 0).all()
+        assert np.count_nonzero(weight_of(layer).codes) > 0
+
+
+def test_brevitas_tools_are_not_bypassed():
+    model = mlp()
+    train(model)
+    x = torch.randn(10, 6)
+    model.eval()
+    quantized = model[1](x)
+    model[1].weight_quant.disable_quant = True
+    assert torch.equal(model[1](x), nn.functional.linear(x, model[1].weight, model[1].quant_bias().value))
+    model[1].weight_quant.disable_quant = False
+    assert torch.equal(model[1](x), quantized)
+    model[3].act_quant.disable_quant = True
+    assert torch.equal(model[3](x), x.relu())
+
+
+def test_half_precision_goes_through_brevitas():
+    relu = QuantReLU(spec=replace(SIX, activation_frac=4))
+    y = relu(torch.tensor([0.3, -1.0, 9.0], dtype=torch.bfloat16))
+    assert torch.equal(y.float(), torch.tensor([0.3125, 0.0, 3.9375]))
+
+
+def test_a_model_prints_as_one_line_per_layer():
+    assert str(mlp()).splitlines()[1:3] == [
+        "  (0): QuantIdentity(10-bit signed, learned range)",
+        "  (1): QuantLinear(6, 8, 6-bit weights, 12-bit bias)",
+    ]
+    assert repr(QuantReLU(spec=replace(SIX, activation_frac=2))) == "QuantReLU(6-bit unsigned, 2 fraction bits)"
+    assert repr(QuantLinear(1, 2, bias=False)) == "QuantLinear(1, 2, 8-bit weights, no bias)"
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+def values_of(read: QuantizedArray, dtype: torch.dtype) -> torch.Tensor:
+    """codes * scale in exact arithmetic, then rounded once to ``dtype``."""
+    scales = read.scale if len(read.scale) > 1 else read.scale * len(read.codes)
+    rows = [
+        [float(int(code) * scale) for code in np.atleast_1d(row)] for row, scale in zip(read.codes, scales, strict=True)
+    ]
+    return torch.tensor(np.reshape(rows, read.codes.shape)).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", range(2, 33))
+def test_codes_times_scale_is_what_the_layer_uses(width, dtype):
+    layer = QuantLinear(5, 4, spec=QuantSpec(weight_width=width, bias_width=width)).to(dtype)
+    with torch.no_grad():
+        layer.weight[0, :2] = torch.tensor([2.0, -2.0])  # saturates: a power of two is the open end of its own range
+    layer.eval()
+    weight, bias = weight_of(layer), bias_of(layer)
+    assert weight.width == width and weight.signed and weight.codes.dtype == np.int64
+    y = layer(torch.eye(5, dtype=dtype)) - layer(torch.zeros(1, 5, dtype=dtype))
+    if dtype == torch.float64:
+        assert torch.equal(y.T, values_of(weight, dtype))
+    assert torch.equal(layer.quant_weight().value, values_of(weight, dtype))
+    assert torch.equal(layer(torch.zeros(1, 5, dtype=dtype))[0], values_of(bias, dtype))
+    top = 2 ** (width - 1) - 1
+    cut = top >> max(0, width - 25) << max(0, width - 25) if dtype == torch.float32 else top
+    assert weight.codes.max() == cut and weight.codes.min() == -cut
+
+
+@pytest.mark.parametrize("make", [QuantReLU, QuantIdentity])
+@pytest.mark.parametrize("width", [2, 3, 8, 16, 24, 32])
+def test_an_activation_is_what_its_reading_says(make, width):
+    layer = make(spec=QuantSpec(activation_width=width, input_width=width)).double()
+    x = torch.randn(500, dtype=torch.float64) * 3
+    layer(x)
+    layer.eval()
+    read = activation_of(layer)
+    assert read.rounding is Rounding.RND_CONV and not read.narrow and read.width == width == width_of(layer)
+    assert read.signed is (make is QuantIdentity)
+    codes = encode((x.relu() if make is QuantReLU else x).numpy(), read.format, read.rounding)
+    assert np.array_equal(layer(x).detach().numpy(), read.format.values(codes))
+    assert format_of(layer) == read.format
+
+
+def test_an_uncalibrated_quantizer_is_not_read():
+    with pytest.raises(UncalibratedQuantizer, match=r"^relu1: its range has not seen any data yet"):
+        activation_of(QuantReLU(), "relu1")
+    with pytest.raises(UncalibratedQuantizer, match=r"^QuantReLU: its range has not seen any data yet"):
+        activation_of(bnn.QuantReLU())
+    assert width_of(QuantReLU(spec=SIX)) == 6
+
+
+@pytest.mark.parametrize(
+    "weight_quant", [None, "default", Int8WeightPerChannelFloat, SignedTernaryWeightPerTensorConst]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_brevitas_weights(weight_quant, dtype):
+    keywords = {} if weight_quant == "default" else {"weight_quant": weight_quant}
+    if weight_quant is SignedTernaryWeightPerTensorConst:
+        keywords["weight_scaling_const"] = 0.3
+    layer = bnn.QuantLinear(6, 4, dtype=dtype, **keywords).eval()
+    read = weight_of(layer)
+    if weight_quant is None:
+        assert read is None
+        return
+    assert torch.equal(values_of(read, dtype), layer.quant_weight().value)
+    assert len(read.scale) == (4 if weight_quant is Int8WeightPerChannelFloat else 1)
+    assert all(float(s) == f for s, f in zip(read.scale, layer.quant_weight().scale.flatten().tolist(), strict=True))
+    assert bias_of(layer).dtype == np.float64 and np.array_equal(bias_of(layer), layer.bias.detach().double().numpy())
+
+
+@pytest.mark.parametrize("weight_quant", [Int8WeightPerChannelFloat, "default"])
+def test_plain_brevitas_bias_at_the_scale_of_the_products(weight_quant):
+    keywords = {} if weight_quant == "default" else {"weight_quant": weight_quant}
+    layer = bnn.QuantLinear(6, 4, bias_quant=Int16Bias, dtype=torch.float64, **keywords).eval()
+    scale = torch.tensor(0.0123, dtype=torch.float64)
+    read = bias_of(layer, Fraction(scale.item()), "fc")
+    x = IntQuantTensor(torch.zeros(1, 6, dtype=torch.float64), scale, 0.0, 8.0, True, False)
+    assert torch.equal(values_of(read, torch.float64), layer(x)[0])
+    assert read.width == 16 and np.abs(read.codes).max() > 100
+    with pytest.raises(UnreadableQuantizer, match="fc, bias: its scale comes from the input, which has none here"):
+        bias_of(layer, None, "fc")
+
+
+def test_plain_brevitas_bias_with_its_own_scale():
+    layer = bnn.QuantLinear(6, 4, bias_quant=Int8BiasPerTensorFloatInternalScaling, dtype=torch.float64).eval()
+    assert torch.equal(values_of(bias_of(layer), torch.float64), layer.quant_bias().value)
+    assert bias_of(QuantLinear(3, 2, bias=False)) is None
+    assert bias_of(QuantLinear(3, 2, spec=QuantSpec(bias_width=None))).shape == (2,)
+
+
+def test_plain_brevitas_activations():
+    for layer in (bnn.QuantReLU(), bnn.QuantIdentity()):
+        layer = layer.double()
+        x = torch.randn(400, dtype=torch.float64)
+        layer(x)
+        layer.eval()
+        read = activation_of(layer)
+        codes = np.clip(np.rint(x.numpy() / float(read.scale)), -128 if read.signed else 0, 127 if read.signed else 255)
+        assert np.array_equal(codes * float(read.scale), layer(x).detach().numpy())
+        with pytest.raises(UnreadableQuantizer, match=r"^act, format: the scale 0\.\d+ is not a power of two"):
+            format_of(layer, "act")
+    assert activation_of(bnn.QuantReLU(act_quant=None)) is None
+    assert activation_of(bnn.QuantIdentity(act_quant=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "read", "message"),
+    [
+        (lambda: bnn.QuantLinear(3, 2, input_quant=Int8ActPerTensorFloat), weight_of, "it has an input_quant"),
+        (lambda: bnn.QuantLinear(3, 2, output_quant=Int8ActPerTensorFloat), bias_of, "it has an output_quant"),
+        (lambda: bnn.QuantLinear(3, 2, weight_quant=ShiftedUint8WeightPerTensorFloat), weight_of, "its zero point is"),
+        (
+            lambda: bnn.QuantLinear(3, 2, weight_quant=SignedBinaryWeightPerTensorConst, weight_scaling_const=0.1),
+            weight_of,
+            "binary quantizers",
+        ),
+        (lambda: nn.Linear(3, 2), weight_of, "a Linear is not a quantized linear layer"),
+        (lambda: bnn.QuantSigmoid(), activation_of, "a QuantSigmoid is not a quantized relu or identity layer"),
+        (lambda: bnn.QuantReLU(input_quant=Int8ActPerTensorFloat), activation_of, "it has an input_quant"),
+        (lambda: bnn.QuantReLU(float_to_int_impl_type="CEIL"), activation_of, "no vendor's type rounds like"),
+        (lambda: bnn.QuantLinear(3, 2, weight_quant=None), format_of, "it is not quantized"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(layer, read, message):
+    module = layer()
+    module(torch.randn(5, 3))
+    with pytest.raises(UnreadableQuantizer, match=rf"^block\.7[:,].*{message}"):
+        read(module, name="block.7")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_weight_or_bias_is_refused(value):
+    layer = QuantLinear(3, 2)
+    with torch.no_grad():
+        layer.weight[1, 1] = value
+        layer.bias[0] = value
+    for read, what in ((weight_of, "weights"), (bias_of, "bias")):
+        with pytest.raises(UnreadableQuantizer, match=rf"^fc, {what}: \d of \d values are NaN or infinite"):
+            read(layer, name="fc")
+
+
+def test_reading_leaves_the_layer_as_it_was():
+    layer = QuantReLU(spec=SIX)
+    layer(torch.randn(10))
+    before = copy.deepcopy(layer.state_dict())
+    activation_of(layer)
+    assert layer.training and layer.act_quant.training
+    assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
+
+
+def test_kinds():
+    assert kind(QuantLinear(1, 1)) is kind(bnn.QuantLinear(1, 1, True)) is Kind.LINEAR
+    assert kind(QuantReLU()) is kind(bnn.QuantReLU()) is Kind.RELU
+    assert kind(QuantIdentity()) is kind(bnn.QuantIdentity()) is Kind.IDENTITY
+    assert kind(bnn.QuantTanh()) is kind(bnn.QuantConv2d(1, 1, 1)) is Kind.OTHER
+    assert kind(nn.Linear(1, 1)) is None and not is_quantized(nn.ReLU()) and is_quantized(bnn.QuantTanh())
+
+
+def test_fraction_bits_of_a_scale():
+    for frac in (-40, -1, 0, 1, 7, 64):
+        assert frac_of(Fraction(2) ** -frac) == frac
+    for scale in (Fraction(3, 4), Fraction(3), Fraction(0)):
+        with pytest.raises(UnreadableQuantizer, match="is not a power of two"):
+            frac_of(scale)
