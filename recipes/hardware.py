@@ -1,0 +1,127 @@
+"""From a trained network to its hardware project, and the levels of equality between them.
+
+Everything is compared exactly: no tolerance, every sample, every tensor that both sides have.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export import to_hls
+from export.backends import find_backend
+from export.check import check, control, distinct_outputs
+from export.frontends.torch import lower
+from export.ir import Graph
+from export.ops import Input
+from export.passes import set_reuse
+from recipes.data.dataset import Splits
+from recipes.recipe import Hardware
+from recipes.result import Agreement, Proof
+
+#: Test samples that the project's own test bench replays.
+_VECTORS = 200
+#: Samples at a time through the trained network and the earlier graphs, which hold every tensor for each of them.
+_BATCH = 10_000
+#: How far beyond the data every other made-up sample reaches, so that inputs saturate.
+_STRETCH = 4.0
+
+
+def write_project(
+    network: nn.Module, splits: Splits, hardware: Hardware, out: Path, *, name: str, overwrite: bool = False
+) -> None:
+    """Write the hardware project, its test bench fed with test samples. Raises ``ValueError`` as ``to_hls`` does."""
+    to_hls(
+        network,
+        out,
+        splits.test.x.shape[1:],
+        backend=hardware.backend,
+        name=name,
+        reuse_factor=hardware.reuse_factor,
+        vectors=splits.test.x[:_VECTORS],
+        overwrite=overwrite,
+        part=hardware.part,
+        clock_ns=hardware.clock_ns,
+    )
+
+
+def prove(network: nn.Module, splits: Splits, hardware: Hardware, samples: int, *, name: str) -> Proof:
+    """Compare ``network`` with its graph, that with what it was before every pass, and that with its compiled C++.
+
+    The C++ is compiled with our own number type and with those vendors' types whose headers are on this machine; the
+    others are named in ``not_compared``. Raises ``ValueError`` for fewer than one sample.
+    """
+    if samples < 1:
+        raise ValueError(f"samples={samples}: at least one is needed to compare anything")
+    x = probes(splits, samples)
+    steps = _graphs(lower(network, x.shape[1:], name=name), hardware)
+    graph = steps[-1]
+    pairs = check(graph, x)
+    caught = control(graph, x)
+    return Proof(
+        agreements=(
+            *_against_values(network, steps, x),
+            *(
+                Agreement(
+                    first="graph, every tensor",
+                    second=f"C++ with {pair.right}",
+                    samples=pair.samples,
+                    mismatches=pair.mismatches,
+                )
+                for pair in pairs
+                if pair.skipped is None
+            ),
+        ),
+        distinct_outputs=distinct_outputs(graph, x),
+        not_compared=tuple(pair.skipped for pair in pairs if pair.skipped is not None),
+        mutation=caught.mutation,
+        mutation_mismatches=caught.mismatches,
+    )
+
+
+def probes(splits: Splits, samples: int) -> NDArray[np.float32]:
+    """``samples`` inputs: test, validation and training samples; then as many made-up ones as are missing.
+
+    Those take every feature from some sample of its own, and every other one is stretched beyond the data's range.
+    """
+    real = np.concatenate([splits.test.x, splits.validation.x, splits.train.x])[:samples]
+    rng = np.random.default_rng(0)
+    made = rng.permuted(rng.choice(real, samples - len(real)), axis=0)
+    made[::2] *= _STRETCH
+    return np.concatenate([real, made])
+
+
+def _against_values(network: nn.Module, steps: list[Graph], x: NDArray[np.float32]) -> tuple[Agreement, Agreement]:
+    """The output of the final graph against the trained network's, and against every earlier graph's."""
+    exact = deepcopy(network).double().eval()  # float32 may not hold the sums
+    network_differs, passes_differ = 0, 0
+    for batch in np.split(x, range(_BATCH, len(x), _BATCH)):
+        entry = steps[-1].inputs[0]
+        assert isinstance(entry, Input)
+        codes = entry.encode(batch)
+        *before, final = [step.outputs[0].format.values(step.eval(codes)) for step in steps]
+        with torch.no_grad():
+            network_differs += int((final != exact(torch.from_numpy(batch).double()).numpy()).sum())
+        passes_differ += sum(int((final != values).sum()) for values in before)
+    return (
+        Agreement(first="graph", second="trained network, float64", samples=len(x), mismatches=network_differs),
+        Agreement(
+            first="graph",
+            second=f"before each of {len(steps) - 1} passes",
+            samples=len(x),
+            mismatches=passes_differ,
+        ),
+    )
+
+
+def _graphs(graph: Graph, hardware: Hardware) -> list[Graph]:
+    """The graph as it was read, and after every pass."""
+    graphs = [graph.verify()]
+    for apply in (*find_backend(hardware.backend).passes, set_reuse(hardware.reuse_factor)):
+        graphs.append(apply(graphs[-1]).verify())
+    return graphs

@@ -1,0 +1,140 @@
+"""The command ``qapsule``: run a recipe, export what it made, check that the hardware is the trained network."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from recipes.recipe import Recipe
+
+NOT_EQUAL = 1  # where any value differs, or the control was not caught
+BAD_INPUT = 2  # as argparse has it
+INTERRUPTED = 130  # as shells have it for Ctrl-C
+
+
+def recipes() -> dict[str, Callable[[], Recipe]]:
+    """Every recipe by name."""
+    from recipes.digits import digits
+    from recipes.jet import jet
+    from recipes.mnist import mnist
+
+    return {"jet": jet, "mnist": mnist, "digits": digits}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 1 for a mismatch, or 2 (and one line on stderr) for input that cannot be used."""
+    given = _parser().parse_args(arguments)
+    try:
+        status: int = given.command(given)
+    except (ValueError, OSError) as error:
+        if given.traceback:
+            raise
+        print(f"qapsule: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("qapsule: stopped; a run goes on where it was with --resume", file=sys.stderr)
+        return INTERRUPTED
+    return status
+
+
+def _recipes(given: argparse.Namespace) -> int:
+    for name, recipe in recipes().items():
+        print(f"{name:8}{recipe().summary}")
+    return 0
+
+
+def _run(given: argparse.Namespace) -> int:
+    from recipes.pipeline import run
+    from recipes.table import run_table
+
+    recipe = recipes()[given.recipe]()
+    if given.data is not None:
+        recipe = replace(recipe, data=replace(recipe.data, source=_source(given.data)))
+    recipe = recipe.with_seed(given.seed).with_settings(given.set)
+    out = given.out or Path("runs") / given.recipe
+    result = run(recipe, out, resume=given.resume, progress=sys.stderr.isatty())
+    print(run_table(result, out))
+    return 0 if result.hardware.proof.holds else NOT_EQUAL
+
+
+def _export(given: argparse.Namespace) -> int:
+    from recipes.hardware import write_project
+    from recipes.pipeline import load_compressed, load_splits
+    from recipes.result import read_result
+
+    result = read_result(given.run)
+    hardware = result.recipe.hardware
+    asked = {name: getattr(given, name) for name in ("backend", "part", "clock_ns", "reuse_factor")}
+    hardware = replace(hardware, **{name: value for name, value in asked.items() if value is not None})
+    network = load_compressed(given.run, result)
+    _, splits = load_splits(result.recipe)
+    write_project(network, splits, hardware, given.out, name=result.recipe.name)
+    print(f"{hardware.backend} project of {result.hardware.network}: {given.out}")
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from recipes.hardware import prove
+    from recipes.pipeline import load_compressed, load_splits
+    from recipes.result import read_result
+    from recipes.table import proof_lines
+
+    result = read_result(given.run)
+    network = load_compressed(given.run, result)
+    _, splits = load_splits(result.recipe)
+    proof = prove(network, splits, result.recipe.hardware, given.samples, name=result.recipe.name)
+    print("\n".join(proof_lines(proof)))
+    return 0 if proof.holds else NOT_EQUAL
+
+
+def _source(text: str) -> str:
+    """A path is recorded in full, so that a run can be resumed and checked from any folder."""
+    is_path = os.sep in text or text.endswith(".npz") or text in (os.curdir, os.pardir)
+    return str(Path(text).resolve()) if is_path else text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qapsule", description="Neural networks compressed while they are trained, as exact hardware C++."
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("recipes", help="list the recipes")
+    listing.set_defaults(command=_recipes)
+
+    run = commands.add_parser("run", help="train, compress, export and check one recipe")
+    run.add_argument("recipe", choices=list(recipes()))
+    run.add_argument("--out", type=Path, help="folder for everything the run writes (default: runs/RECIPE)")
+    run.add_argument(
+        "--data", metavar="NAME|PATH", help="jet: sim (default), openml, npz file or folder; mnist: folder"
+    )
+    run.add_argument("--seed", type=int, default=0, help="of initial weights and data order (default: 0)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe, e.g. spec.weight_width=4"
+    )
+    run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    run.set_defaults(command=_run)
+
+    export = commands.add_parser("export", help="write the hardware project of a finished run")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    export.add_argument("--out", type=Path, required=True, help="folder for the project")
+    export.add_argument("--backend", help="default: the recipe's")
+    export.add_argument("--part", help="FPGA, default: the recipe's")
+    export.add_argument("--clock-ns", type=float, help="clock period, default: the recipe's")
+    export.add_argument("--reuse-factor", type=int, help="products that share a multiplier, default: the recipe's")
+    export.set_defaults(command=_export)
+
+    check = commands.add_parser("check", help="compare the network of a finished run with its hardware, bit for bit")
+    check.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    check.add_argument("--samples", type=int, default=100_000, help="default: 100000")
+    check.set_defaults(command=_check)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
