@@ -14,19 +14,16 @@ an 8-bit input and float biases. The last entry is the layers of ``compress`` on
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import brevitas
 import brevitas.nn as bnn
 import torch
+from provenance import RESULTS, provenance, write
 from torch import nn
 
 from compress.layers import QuantIdentity, QuantLinear, QuantReLU, QuantSpec
@@ -35,7 +32,6 @@ SIZES = (16, 64, 32, 32, 5)
 SEED = 0
 SPEC = QuantSpec(weight_width=6, bias_width=16, activation_width=6, input_width=16)
 WARM_UP_STEPS = 20
-RESULTS = Path(__file__).parent / "results" / "training.json"
 
 
 def mlp(
@@ -121,49 +117,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="CPU time of one training step of the jet MLP")
     parser.add_argument("--rounds", type=int, default=15, help="rounds in which the contestants take turns")
     parser.add_argument("--steps", type=int, default=20, help="steps per contestant and round")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where to write the figures as JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS / "training.json", help="where the figures go")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = [
         measure(batch, fused, arguments.rounds, arguments.steps) for batch in (1024, 128) for fused in (False, True)
     ]
     print(table(rows))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"benchmark": "training", **provenance(arguments), "rows": rows}
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written to {arguments.out}")
-
-
-def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "commit": commit(),
+    about = {
         "seed": SEED,
         "rounds": arguments.rounds,
         "steps_per_round": arguments.steps,
         "threads": torch.get_num_threads(),
         "network": "-".join(map(str, SIZES)) + ", batch norm",
         "widths": {"weights": 6, "biases": 16, "activations": 6, "inputs": 16},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "brevitas": brevitas.__version__},
-        "machine": {"processor": processor(), "system": platform.platform()},
     }
-
-
-def commit() -> str | None:
-    """The commit of the checkout; None outside one or before the first."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "--quiet", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    write(arguments.out, {"benchmark": "training", **about, **provenance("torch", "brevitas"), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -184,7 +184,8 @@ def encode(
     if not np.isfinite(reals).all():
         bad = int(np.count_nonzero(~np.isfinite(reals)))
         raise FixedPointError(f"{bad} of {reals.size} values are NaN or infinite; only finite numbers have a code")
-    scaled = np.ldexp(reals, target.frac)
+    with np.errstate(over="ignore"):  # refused below
+        scaled = np.ldexp(reals, target.frac)
     if not np.isfinite(scaled).all() or (scaled == 0).sum() != (reals == 0).sum():
         raise FixedPointError(f"float64 cannot scale these values by 2**{target.frac} exactly")
     floor = np.floor(scaled)

@@ -1,0 +1,111 @@
+"""From a trained network to exact hardware: one call each for a project, for an emulator, and for the graph itself.
+
+    project = to_hls(model, "build/jet", input_shape=(16,), backend="vitis", reuse_factor=1)
+    emulator = emulate(model, input_shape=(16,))
+    y, layers = emulator.predict(x), emulator.trace(x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compress.fixed import FixedPoint
+    from export.backend import Project
+    from export.emulate import Emulator
+    from export.frontends.precision import Precision
+    from export.ir import Graph
+
+__all__ = ["emulate", "to_graph", "to_hls"]
+
+
+def to_graph(
+    model: nn.Module | Graph,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    name: str = "network",
+    input_format: FixedPoint | None = None,
+    precision: Precision | Mapping[str, Precision] | None = None,
+    reuse_factor: int | Mapping[str, int] = 1,
+    backend: str = "emulator",
+) -> Graph:
+    """The optimised integer graph of a trained module in eval mode, or of a graph that a frontend made.
+
+    ``input_shape`` is that of one sample. ``input_format`` is needed where the model does not quantize its input;
+    ``precision`` where it has plain float layers. ``reuse_factor`` is one for all layers, or one by layer name;
+    ``backend`` decides which passes run. Raises ValueError, naming the layer and the cure, for whatever has no exact
+    integer form.
+    """
+    from export.backends import find_backend
+    from export.ir import Graph
+    from export.passes import run, set_reuse
+
+    if not isinstance(model, Graph):
+        from export.frontends.torch import lower
+
+        if input_shape is None:
+            raise ValueError("input_shape is missing: the shape of one sample, e.g. input_shape=(16,)")
+        model = lower(model, input_shape, name=name, input_format=input_format, precision=precision)
+    return run(model, (*find_backend(backend).passes, set_reuse(reuse_factor)))
+
+
+def to_hls(
+    model: nn.Module | Graph,
+    out: str | Path,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    backend: str = "vitis",
+    name: str = "network",
+    input_format: FixedPoint | None = None,
+    precision: Precision | Mapping[str, Precision] | None = None,
+    reuse_factor: int | Mapping[str, int] = 1,
+    overwrite: bool = False,
+    **options: Any,
+) -> Project:
+    """Write the HLS project of ``model`` into the folder ``out`` and return it.
+
+    ``options`` are the backend's own; for ``vitis``: ``part``, ``clock_ns`` and ``vectors``, samples of shape
+    (n, *input_shape) for the test bench. A folder that holds anything else is refused; ``overwrite`` replaces an
+    earlier project, never anything that is not one.
+    """
+    from export.backends import find_backend
+
+    target = find_backend(backend)
+    graph = to_graph(
+        model,
+        input_shape,
+        name=name,
+        input_format=input_format,
+        precision=precision,
+        reuse_factor=reuse_factor,
+        backend=backend,
+    )
+    project = target.render(graph, **options)
+    project.write(out, overwrite=overwrite)
+    return project
+
+
+def emulate(
+    model: nn.Module | Graph,
+    input_shape: tuple[int, ...] | None = None,
+    *,
+    name: str = "network",
+    input_format: FixedPoint | None = None,
+    precision: Precision | Mapping[str, Precision] | None = None,
+    reuse_factor: int | Mapping[str, int] = 1,
+    threads: int | None = None,
+) -> Emulator:
+    """Compile the C++ of ``model`` (or take it from the cache) and return it as something to call from Python.
+
+    ``threads`` None uses every core the process may use.
+    """
+    from export.emulate import Emulator
+
+    graph = to_graph(
+        model, input_shape, name=name, input_format=input_format, precision=precision, reuse_factor=reuse_factor
+    )
+    return Emulator(graph, threads=threads)

@@ -25,6 +25,11 @@ class Bounds:
         """The hull over all elements."""
         return int(self.low.min()), int(self.high.max())
 
+    def inside(self, fmt: FixedPoint) -> bool:
+        """Whether ``fmt`` holds every code."""
+        low, high = self.range
+        return fmt.min_code <= low and high <= fmt.max_code
+
     @property
     def constant(self) -> np.ndarray:
         """Where an element can only be one code."""

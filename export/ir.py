@@ -35,6 +35,11 @@ class Tensor:
     shape: tuple[int, ...]
     format: FixedPoint
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if not self.shape or min(self.shape) < 1:
+            raise GraphError(f"{self.name}: a tensor has at least one axis and no empty one, got shape {self.shape}")
+
     @property
     def size(self) -> int:
         return int(np.prod(self.shape))
@@ -212,6 +217,9 @@ class Graph:
             reach = self.bounds[op.output]
             if reach.low.shape != op.output.shape:
                 raise op.fail(f"bounds of shape {reach.low.shape} for a tensor of shape {op.output.shape}")
+            if not reach.inside(op.output.format):
+                low, high = reach.range
+                raise op.fail(f"reaches codes from {low} to {high}, which {op.output.format} does not hold; widen it")
         return self
 
     def trace(self, *codes: ArrayLike) -> dict[str, Codes]:

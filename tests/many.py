@@ -67,7 +67,8 @@ class Many:
         source, library = folder / "many.cpp", folder / "many.so"
         source.write_text("\n".join(["#include <cstdint>", *shared.values(), *designs]))
         search = [f"-I{folder}", *(["-isystem", str(include)] if include else [])]
-        command = ["g++", "-std=c++14", "-O1", "-DNDEBUG", "-fno-exceptions", "-march=native", "-w", "-shared", "-fPIC", *search, str(source)]
+        flags = ["-std=c++14", "-O1", "-march=native", "-w", "-DNDEBUG", "-fno-exceptions", "-shared", "-fPIC"]
+        command = ["g++", *flags, *search, str(source)]
         done = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[:3000]
         self._library = ctypes.CDLL(str(library))

@@ -56,10 +56,12 @@ def test_no_smaller_shift_would_do(ratio, reach, clip):
         unit = 1 << shift
         for factor in range(-(span + 2) * unit, (span + 2) * unit + 1):
             scaled = codes * factor
-            # The offset that is exact at the first code leaves at most `unit` candidates, unless it is clipped.
-            for offset in range(int(values[0]) * unit - int(scaled[0]) - 12 * unit, int(values[0]) * unit + unit - int(scaled[0]) + 12 * unit):
+            # An offset that is exact at the first code is one of `unit`, or of some more where the result is clipped.
+            first = int(values[0]) * unit - int(scaled[0])
+            for offset in range(first - 12 * unit, first + 13 * unit):
                 result = (scaled + offset) >> shift
-                assert not ((result if clip is None else np.clip(result, *clip)) == values).all(), (shift, factor, offset)
+                exact = (result if clip is None else np.clip(result, *clip)) == values
+                assert not exact.all(), (shift, factor, offset)
 
 
 def test_half_to_even_with_every_tie_reached_has_no_multiplier():
@@ -67,7 +69,9 @@ def test_half_to_even_with_every_tie_reached_has_no_multiplier():
     assert smallest_multiplier(staircase(1, 0, 2, Rounding.RND_CONV, (0, 40), None), 30) is None
 
 
-@pytest.mark.parametrize(("low", "high", "best"), [(3, 5, 4), (-5, -3, -4), (-1, 9, 0), (17, 31, 24), (7, 7, 7), (33, 63, 48)])
+@pytest.mark.parametrize(
+    ("low", "high", "best"), [(3, 5, 4), (-5, -3, -4), (-1, 9, 0), (17, 31, 24), (7, 7, 7), (33, 63, 48)]
+)
 def test_roundest(low, high, best):
     assert roundest(low, high) == best
 
@@ -77,3 +81,21 @@ def test_a_larger_shift_is_the_same_function():
     large = small.at_shift(6)
     codes = np.arange(-100, 100)
     assert ((codes * 5 - 3 >> 2) == (codes * large.factor + large.offset >> large.shift)).all()
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_wide_staircases_against_fractions(rounding):
+    """Coefficients beyond int64, 60,000 steps: the fast thresholds are the exact ones, and the multiplier is too."""
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        p, q = int(rng.integers(1, 2**53)) << 10, int(rng.integers(-(2**53), 2**53)) << 20
+        d = (p << 2) + int(rng.integers(0, 2**40)) if rng.random() < 0.7 else p * 3
+        stairs = staircase(p, q, d, rounding, (-(2**17), 2**17), (-30000, 30000))
+        picked = rng.choice(len(stairs.thresholds), 300)
+        for t, j in zip(stairs.thresholds[picked].tolist(), stairs.steps()[picked].tolist(), strict=True):
+            at, before = round_ratio(np.array([p * t + q, p * (t - 1) + q], dtype=object), d, rounding)
+            assert before < j <= at
+        found = smallest_multiplier(stairs, 64)
+        if found is not None:
+            codes, values = truth(p, q, d, rounding, (-(2**17), 2**17), (-30000, 30000))
+            assert (np.clip((codes * found.factor + found.offset) >> found.shift, -30000, 30000) == values).all()

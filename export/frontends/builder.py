@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding
+from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding, code_width
 from export.frontends.precision import Precision
 from export.frontends.value import (
     ONE,
@@ -74,20 +75,22 @@ class Builder:
         scale_frac, offset_frac = binary_places(x.scale), binary_places(x.offset)
         if scale_frac is None or offset_frac is None or x.relu:
             raise UnsupportedLayer(
-                f"{x.label}: leaves the network with scale {float(x.scale[0])}{' and a relu' if x.relu else ''}, which no "
-                "fixed-point format says; end with a quantizer (QuantIdentity or QuantReLU)"
+                f"{x.label}: leaves the network with scale {float(x.scale[0])}{' and a relu' if x.relu else ''}, which "
+                "no fixed-point format says; end with a quantizer (QuantIdentity or QuantReLU)"
             )
-        scale = Const.fitting(codes_of(spread(x.scale, channels), scale_frac), scale_frac)
-        offset = Const.fitting(codes_of(spread(x.offset, channels), offset_frac), offset_frac)
-        frac = max(x.tensor.format.frac + scale_frac, offset_frac)
-        width = max(x.tensor.format.integer + scale.format.integer, offset.format.integer) + 1 + frac
-        if width > MAX_WIDTH:
+        widest = FixedPoint(MAX_WIDTH, max(x.tensor.format.frac + scale_frac, offset_frac))
+        output = Tensor(self.unique(f"{x.label}.out"), x.tensor.shape, widest)
+        try:
+            scale = Const.fitting(codes_of(spread(x.scale, channels), scale_frac), scale_frac)
+            offset = Const.fitting(codes_of(spread(x.offset, channels), offset_frac), offset_frac)
+            draft = Affine(output, x.tensor, scale, offset, Modes())
+        except ValueError as error:
             raise UnsupportedLayer(
-                f"{x.label}: a float scale or bias reaches the output, whose exact result needs {width} bits, the limit "
-                f"is {MAX_WIDTH}; end with a quantizer (QuantIdentity)"
-            )
-        output = Tensor(self.unique(f"{x.label}.out"), x.tensor.shape, FixedPoint(width, frac))
-        return self.add(Affine(output, x.tensor, scale, offset, Modes()))
+                f"{x.label}: a float scale or bias reaches the output, whose exact result is too wide ({error}); "
+                "end with a quantizer (QuantIdentity)"
+            ) from None
+        need = draft.exact_sums(self._reach[x.tensor]).format(draft.exact_frac)
+        return self.add(replace(draft, output=replace(output, format=need)))
 
     # -- linear layers
 
@@ -104,9 +107,11 @@ class Builder:
         unit = tuple(x.scale[0] * s for s in scale)
         in_units = tuple(b / u for b, u in zip(spread(bias, n_out), spread(unit, n_out), strict=True))
         places = binary_places(in_units)
-        inside = None if places is None else Const.fitting(codes_of(in_units, places), places)
-        if inside is not None and inside.format.width <= MAX_BIAS_WIDTH:
-            return Value(self.dense(label, x.tensor, weight, inside), label, unit)
+        if places is not None:
+            codes = codes_of(in_units, places)
+            if code_width(int(codes.min()), int(codes.max())) <= MAX_BIAS_WIDTH:
+                with suppress(GraphError):  # so fine a bias that no accumulator holds the sum is no part of it either
+                    return Value(self.dense(label, x.tensor, weight, Const.fitting(codes, places)), label, unit)
         zero = Const.fitting(np.zeros(n_out, dtype=np.int64), 0)
         return Value(self.dense(label, x.tensor, weight, zero), label, unit).mapped((ONE,), bias)
 
@@ -140,9 +145,7 @@ class Builder:
             return self.add(Dense(Tensor(name, bias.shape, accumulator), x, weight, bias, modes))
         widest = FixedPoint(MAX_WIDTH, max(x.format.frac + weight.format.frac, bias.format.frac))
         draft = Dense(Tensor(name, bias.shape, widest), x, weight, bias)
-        draft.verify(self._reach[x])
-        need = draft.partial_sums(self._reach[x]).format(draft.exact_frac)
-        return self.add(replace(draft, output=replace(draft.output, format=need)))
+        return self.add(replace(draft, output=replace(draft.output, format=draft.accumulator(self._reach[x]))))
 
     def affine(self, label: str, x: Value, scale: Rationals, offset: Rationals, precision: Precision | None) -> Value:
         """Batch normalisation and its kin: remembered, and applied by the next quantizer."""

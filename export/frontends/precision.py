@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from compress.fixed import FixedPoint
 from export.ops import Modes
 
+_CLASSIC = FixedPoint.of(16, 6)
+_CLASSIC_MODES = Modes()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
@@ -17,8 +20,8 @@ class Precision:
     The layer's result is cast to ``result`` with ``modes``.
     """
 
-    weight: FixedPoint = FixedPoint.of(16, 6)
-    bias: FixedPoint = FixedPoint.of(16, 6)
-    result: FixedPoint = FixedPoint.of(16, 6)
+    weight: FixedPoint = _CLASSIC
+    bias: FixedPoint = _CLASSIC
+    result: FixedPoint = _CLASSIC
     accumulator: FixedPoint | None = None
-    modes: Modes = Modes()
+    modes: Modes = _CLASSIC_MODES

@@ -21,6 +21,7 @@ from export.frontends.precision import Precision
 from export.frontends.value import ONE, Rationals, Raw, Value
 from export.ir import Const, Graph
 
+_PLAIN = (nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Flatten, nn.Identity, nn.Dropout)
 _RELU_CALLS = (torch.relu, nn.functional.relu, "relu")
 _FLATTEN_CALLS = (torch.flatten, "flatten")
 _SUPPORTED = "linear, ReLU, identity, BatchNorm1d, Flatten and Dropout layers"
@@ -46,9 +47,11 @@ def lower(
             known = ", ".join(n for n in modules if n)
             raise ValueError(f"precision names {unknown!r}, which is no layer of the model; its layers are {known}")
     _check_finite(model)
-    if input_format is None and precision is not None and not any(layers.is_quantized(m) for m in modules.values()):
+    if input_format is None and precision and not any(layers.is_quantized(m) for m in modules.values()):
         first = precision if isinstance(precision, Precision) else next(iter(precision.values()))
         input_format = first.result
+    if _Tracer().is_leaf_module(model, ""):  # a single layer is traced as the only one of a model
+        return lower(nn.Sequential(model), input_shape, name=name, input_format=input_format, precision=precision)
     return _Walk(modules, tuple(input_shape), name, input_format, precision).graph(_Tracer().trace(model))
 
 
@@ -56,7 +59,8 @@ class _Tracer(fx.Tracer):
     """Stops at every layer that can be read as a whole, whoever wrote it."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        known = isinstance(m, nn.Linear | nn.ReLU | nn.BatchNorm1d | nn.Flatten | nn.Identity | nn.Dropout)
+        # A subclass with a forward of its own is another function, and traced like any module of the user's.
+        known = any(isinstance(m, plain) and type(m).forward is plain.forward for plain in _PLAIN)
         return known or layers.kind(m) is not None or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -89,13 +93,15 @@ class _Walk:
                 case "output":
                     result = node.args[0]
                     if not isinstance(result, fx.Node):
-                        raise UnsupportedLayer(f"output: the model returns a {type(result).__name__}, not one tensor")
+                        kind = type(result).__name__.removeprefix("immutable_")  # fx's own list and dict
+                        raise UnsupportedLayer(f"output: the model returns a {kind}, not one tensor")
                     return self.build.graph(self.build.leave(_settled("output", known[result])))
                 case "get_attr":
                     raise UnsupportedLayer(f"{label}: a bare parameter is part of the computation; put it in a layer")
                 case "call_module":
-                    if len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
-                        raise UnsupportedLayer(f"{label}: is called with {len(node.args)} arguments; pass one tensor")
+                    if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], fx.Node):
+                        given = len(node.args) + len(node.kwargs)
+                        raise UnsupportedLayer(f"{label}: is called with {given} arguments, not with one tensor alone")
                     known[node] = self._module(label, self.modules[label], known[node.args[0]])
                 case _:
                     known[node] = self._call(label, node, known)
@@ -107,6 +113,11 @@ class _Walk:
         return self.build.enter(label, self.input_shape, self.input_format)
 
     def _module(self, label: str, module: nn.Module, x: Value | Raw) -> Value | Raw:
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise UnsupportedLayer(
+                f"{label}: has forward hooks, which may change what it computes; remove them "
+                "(torch.nn.utils.prune.remove for its masks, or prune with compress.mask)"
+            )
         match layers.kind(module):
             case layers.Kind.LINEAR:
                 return self._quantized_linear(label, module, _settled(label, x))
@@ -138,11 +149,11 @@ class _Walk:
 
     def _call(self, label: str, node: fx.Node, known: Mapping[fx.Node, Value | Raw]) -> Value | Raw:
         x = known[node.args[0]] if node.args and isinstance(node.args[0], fx.Node) else None
-        rest = (*node.args[1:], *(v for k, v in node.kwargs.items() if k not in ("inplace", "start_dim")))
-        start = node.kwargs.get("start_dim", rest[0] if rest else 0)
-        if x is not None and node.target in _RELU_CALLS and not any(isinstance(a, fx.Node) for a in rest):
+        axes = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+        if x is not None and node.target in _RELU_CALLS:
             return self.build.relu(label, _settled(label, x))
-        if x is not None and node.target in _FLATTEN_CALLS and start == 1 and len(rest) <= 1:
+        whole = axes in ({"start_dim": 1}, {"start_dim": 1, "end_dim": -1})
+        if x is not None and node.target in _FLATTEN_CALLS and whole:
             return self.build.flatten(label, x)
         if (node.target is getattr and node.args[1:] == ("shape",)) or node.target in ("size", operator.getitem):
             raise UnsupportedLayer(f"{label}: reshapes by hand, which hides the axes; use nn.Flatten() or x.flatten(1)")
@@ -225,7 +236,7 @@ def _reals(bias: layers.QuantizedArray | Any | None) -> Rationals:
     return rationals(bias)
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
+def _array(tensor: Any) -> np.ndarray:
     return tensor.detach().cpu().double().numpy()
 
 

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from compress.fixed import Overflow
-from export.ir import Graph, Op, Tensor
+from export.ir import Graph, Op
 from export.ops import Cast, Modes, ReLU, Requantize
 
 
 def fuse_casts(graph: Graph) -> Graph:
-    """Three facts:
+    """Three facts, applied one at a time until none applies, since each may rest on what another would leave out:
 
     - saturating into an unsigned format clips negatives to zero, so a relu before it is idle;
     - a cast that changes no reachable code is idle where the formats agree;
     - a lossless cast before another cast is idle.
     """
-    replacement: dict[Tensor, Tensor] = {}
-    dropped: set[Op] = set()
-    for op in graph:
-        if isinstance(op, Cast | Requantize) and isinstance(before := graph.producer(op.x), ReLU):
-            if graph.sole_consumer(before.output) is op and clips_at_zero(op) and rises(op):
-                dropped.add(before)
-                replacement[before.output] = before.x
-        elif isinstance(op, Cast):
-            before_op = graph.producer(op.x)
-            if op.output.format == op.x.format and op.output not in graph.outputs and changes_nothing(graph, op):
-                dropped.add(op)
-                replacement[op.output] = op.x
-            elif (
-                isinstance(before_op, Cast)
-                and graph.sole_consumer(before_op.output) is op
-                and changes_nothing(graph, before_op)
-            ):
-                dropped.add(before_op)
-                replacement[before_op.output] = before_op.x
-    return graph.rebuilt((op for op in graph if op not in dropped), replacement)
+    while (idle := next((op for op in graph if is_idle(graph, op)), None)) is not None:
+        graph = graph.rebuilt((op for op in graph if op is not idle), {idle.output: idle.inputs[0]})
+    return graph
+
+
+def is_idle(graph: Graph, op: Op) -> bool:
+    """Whether the graph computes the same without ``op``."""
+    if op.output in graph.outputs:
+        return False
+    reader = graph.sole_consumer(op.output)
+    match op:
+        case ReLU():
+            return isinstance(reader, Cast | Requantize) and clips_at_zero(reader) and rises(reader)
+        case Cast():
+            same = op.output.format == op.x.format
+            return (same or isinstance(reader, Cast)) and changes_nothing(graph, op)
+    return False
 
 
 def clips_at_zero(op: Cast | Requantize) -> bool:

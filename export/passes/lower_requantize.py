@@ -5,7 +5,8 @@ For each Requantize, in order of preference:
 1. *affine*: one multiplier and one offset per channel, the smallest common shift that is exact on every reachable code
    (:mod:`export.staircase`);
 2. *dyadic*: the constants themselves, where they are finite binary fractions and fit;
-3. *threshold*: a comparison per step, which always is exact.
+3. *threshold*: a comparison per step, which always is exact;
+4. *affine* again, with multipliers that no one would choose.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from fractions import Fraction
 
 import numpy as np
 
-from compress.fixed import Overflow, Rounding
-from export.ir import Const, Graph, GraphError, Op
+from compress.fixed import FixedPoint, Overflow, Rounding
+from export.ir import Const, Graph, Op
 from export.ops import Affine, Modes, Requantize, Threshold
 from export.staircase import Multiplier, Staircase, smallest_multiplier, staircase
 
-#: Constants of more bits than this are not worth a multiplier; comparisons are taken instead.
+#: Constants of more bits than this are not worth a multiplier where comparisons can be taken instead.
 MAX_MULTIPLIER_WIDTH = 32
+
+#: Where there are too many steps to compare, constants may be this wide.
+MAX_DESPERATE_WIDTH = 48
 
 #: Comparisons per channel beyond which a threshold op would not be hardware any more.
 MAX_THRESHOLDS = 1 << 12
@@ -42,21 +46,24 @@ def lower_requantize(graph: Graph) -> Graph:
 def lowered(op: Requantize, graph: Graph) -> tuple[Op, str]:
     """The integer op equal to ``op`` on everything reachable, and a sentence for the report."""
     stairs = staircases(op, graph)
-    searched = affine(op, stairs) if stairs else None
-    exact = dyadic(op)
-    if exact and (searched is None or exact.scale.format.width <= searched.scale.format.width):
-        return exact, f"{op.name}: exact constants of {exact.scale.format.width} bits, nothing to prove"
-    steps = sum(len(s.thresholds) for s in stairs or ())
-    if searched:
-        return searched, (
-            f"{op.name}: multipliers of {searched.scale.format.width} bits, proved equal to the rational map "
-            f"at all {steps} steps of {len(op.scale)} channels"
+    steps = [len(s.thresholds) for s in stairs or ()]
+    comparable = stairs is not None and max(steps) <= MAX_THRESHOLDS and sticks_to_range(op, stairs)
+    exact, searched = dyadic(op), affine(op, stairs) if stairs else None
+    best = min((a for a in (exact, searched) if a), key=lambda a: a.scale.format.width, default=None)
+    if best and (best.scale.format.width <= MAX_MULTIPLIER_WIDTH or not comparable):
+        width = best.scale.format.width
+        if best is exact:
+            return best, f"{op.name}: exact constants of {width} bits, nothing to prove"
+        return best, (
+            f"{op.name}: multipliers of {width} bits, proved equal to the rational map "
+            f"at all {sum(steps)} steps of {len(steps)} channels"
         )
-    if stairs and max(len(s.thresholds) for s in stairs) <= MAX_THRESHOLDS and sticks_to_range(op, stairs):
-        return threshold(op, stairs), f"{op.name}: {steps} comparisons, exact by construction"
+    if stairs and comparable:
+        return threshold(op, stairs), f"{op.name}: {sum(steps)} comparisons, exact by construction"
     raise op.fail(
-        f"no exact multiplier of up to {MAX_MULTIPLIER_WIDTH} bits exists and {op.output.format} has too many steps to "
-        "compare; use a power-of-two scale or a narrower activation"
+        f"no exact multiplier of up to {MAX_DESPERATE_WIDTH} bits exists, and comparisons need at most "
+        f"{MAX_THRESHOLDS} steps that stay within {op.output.format}; use a power-of-two scale or a narrower, "
+        "saturating activation"
     )
 
 
@@ -70,7 +77,7 @@ def staircases(op: Requantize, graph: Graph) -> list[Staircase] | None:
         clip = (-fmt.max_code if fmt.signed and fmt.width > 1 else fmt.min_code, fmt.max_code)
     found = []
     for channel in range(len(op.scale)):
-        ends = int(reach.low[channel].min()), int(reach.high[channel].max())
+        ends = int(np.min(reach.low[channel])), int(np.max(reach.high[channel]))
         stairs = staircase(*op.ratio(channel), op.modes.rounding, ends, clip)
         if stairs is None:
             return None
@@ -82,7 +89,7 @@ def affine(op: Requantize, stairs: list[Staircase]) -> Affine | None:
     """The searched constants at their smallest common shift, or None beyond the limits."""
     found: list[Multiplier] = []
     for channel in stairs:
-        multiplier = smallest_multiplier(channel, MAX_MULTIPLIER_WIDTH + op.x.format.width)
+        multiplier = smallest_multiplier(channel, MAX_DESPERATE_WIDTH + op.x.format.width)
         if multiplier is None:
             return None
         found.append(multiplier)
@@ -99,28 +106,27 @@ def dyadic(op: Requantize) -> Affine | None:
     scale_frac, offset_frac = (_binary_places(values) for values in (op.scale, op.offset))
     if scale_frac is None or offset_frac is None:
         return None
-    scale = np.array([int(s * 2**scale_frac) for s in op.scale], dtype=object)
-    offset = np.array([int(o * 2**offset_frac) for o in op.offset], dtype=object)
+    scale = np.array([int(s * Fraction(2) ** scale_frac) for s in op.scale], dtype=object)
+    offset = np.array([int(o * Fraction(2) ** offset_frac) for o in op.offset], dtype=object)
     return _affine(op, scale, scale_frac, offset, offset_frac, op.modes)
 
 
 def threshold(op: Requantize, stairs: list[Staircase]) -> Threshold:
     """``x >= level`` counted per channel; a falling staircase counts down from its value at the lowest code."""
     count = max(len(s.thresholds) for s in stairs)
-    top = max(int(s.high) for s in stairs) if stairs else 0
-    never = max(top, max(-int(s.low) for s in stairs)) + 1
+    never = max(1, *(1 + (-s.low if s.falling else s.high) for s in stairs))
     level = np.full((len(stairs), max(count, 1)), never, dtype=object)
     start, step = [], []
     for channel, s in enumerate(stairs):
         # -code >= t  <=>  not (code >= 1 - t)
-        passed = sorted(1 - t for t in s.thresholds) if s.falling else list(s.thresholds)
+        passed = 1 - s.thresholds[::-1] if s.falling else s.thresholds
         level[channel, : len(passed)] = passed
         start.append(s.last if s.falling else s.first)
         step.append(-1 if s.falling else 1)
-    frac = op.output.format.frac
-    start_const = Const(np.array(start, dtype=object), op.output.format)
+    x, y = op.x.format, op.output.format
+    levels = FixedPoint.covering(min(int(level.min()), -1 if x.signed else 0), int(level.max()), x.frac)
     return Threshold(
-        op.output, op.x, Const.fitting(level, op.x.format.frac), start_const, Const.fitting(np.array(step), frac)
+        op.output, op.x, Const(level, levels), Const(np.array(start, dtype=object), y), Const.fitting(step, y.frac)
     )
 
 
@@ -135,10 +141,10 @@ def _affine(
 ) -> Affine | None:
     try:
         scales, offsets = Const.fitting(scale, scale_frac), Const.fitting(offset, offset_frac)
-        if scales.format.width > MAX_MULTIPLIER_WIDTH:
+        if scales.format.width > MAX_DESPERATE_WIDTH:
             return None
         return Affine(op.output, op.x, scales, offsets, modes)
-    except (GraphError, ValueError):  # wider than 64 bits: not a candidate
+    except ValueError:  # wider than 64 bits: not a candidate
         return None
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from export.arithmetic import exact_matmul, shifted
 from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
-from export.ops import Affine, Cast, Dense, Linear, ReLU, Requantize, Threshold
+from export.ops import Affine, Cast, Dense, Flatten, Linear, ReLU, Requantize, SparseDense, Threshold
+from export.reuse import legal_reuse_factors
 
 Mask = NDArray[np.bool_]
 
@@ -31,7 +32,7 @@ def prune_neurons(graph: Graph) -> Graph:
     ops: list[Op] = []
     for op in graph:
         op_keep = keep[op.output]
-        if isinstance(op, Dense):
+        if isinstance(op, Linear):
             op = _without(op, op_keep, keep[op.x], graph.bounds[op.x], smaller)
         elif not op_keep.all():
             op = take(op, np.flatnonzero(op_keep), smaller)
@@ -56,7 +57,11 @@ def kept_elements(graph: Graph) -> dict[Tensor, Mask]:
         if not own.any():
             own.flat[0] = True
         for x in op.inputs:
-            keep[x] |= _felt(op, own, graph.bounds[x]) if isinstance(op, Linear) else _elementwise(op, own, x)
+            keep[x] |= _felt(op, own, graph.bounds[x]) if isinstance(op, Linear) else _elementwise(own, x)
+    for op in graph:  # what passes its input through element by element keeps what another reader made it keep
+        if not isinstance(op, Linear):
+            for x in op.inputs:
+                keep[op.output] = keep[x].reshape(op.output.shape)
     return keep
 
 
@@ -66,13 +71,16 @@ def _felt(op: Linear, own: Mask, reach: Bounds) -> Mask:
     return felt & ~reach.constant if op.modes is None else felt
 
 
-def _elementwise(op: Op, own: Mask, x: Tensor) -> Mask:
+def _elementwise(own: Mask, x: Tensor) -> Mask:
     return own if own.shape == x.shape and len(x.shape) == 1 else np.ones(x.shape, dtype=bool)
 
 
-def _without(op: Dense, own: Mask, inputs: Mask, reach: Bounds, smaller: dict[Tensor, Tensor]) -> Dense:
-    """The layer on the kept inputs and outputs, the constants of dropped inputs added to its bias."""
-    matrix, bias = op.weight.codes[own], Const(op.bias.codes[own], op.bias.format)
+def _without(op: Linear, own: Mask, inputs: Mask, reach: Bounds, smaller: dict[Tensor, Tensor]) -> Linear:
+    """The layer on the kept inputs and outputs, the constants of dropped inputs added to its bias.
+
+    Where the reuse factor is not legal for the smaller layer, the next smaller one is: no multiplier is shared by more.
+    """
+    matrix, bias = op.matrix[own], Const(op.bias.codes[own], op.bias.format)
     dropped = np.where(reach.constant & ~inputs, reach.low, 0)
     if op.modes is None and np.any(dropped != 0):
         frac = op.exact_frac
@@ -80,7 +88,12 @@ def _without(op: Dense, own: Mask, inputs: Mask, reach: Bounds, smaller: dict[Te
         codes = shifted(bias.codes, frac - bias.format.frac).astype(object) + constant
         bias = Const.fitting(codes, frac)
     weight = Const(matrix[:, inputs], op.weight.format)
-    return replace(op, x=smaller[op.x], output=smaller[op.output], weight=weight, bias=bias)
+    if isinstance(op, Dense):
+        reuse = max(r for r in legal_reuse_factors(*weight.shape[::-1]) if r <= op.reuse_factor)
+        return replace(op, x=smaller[op.x], output=smaller[op.output], weight=weight, bias=bias, reuse_factor=reuse)
+    dense = Dense(smaller[op.output], smaller[op.x], weight, bias, op.modes)
+    nonzero = int(np.count_nonzero(weight.codes))
+    return SparseDense.of(dense, min(op.reuse_factor, nonzero)) if nonzero else dense
 
 
 @singledispatch
@@ -90,8 +103,9 @@ def take(op: Op, channels: NDArray[np.int64], smaller: dict[Tensor, Tensor]) -> 
 
 
 @take.register(Cast)
+@take.register(Flatten)
 @take.register(ReLU)
-def _(op: Cast | ReLU, channels: NDArray[np.int64], smaller: dict[Tensor, Tensor]) -> Op:
+def _(op: Cast | Flatten | ReLU, channels: NDArray[np.int64], smaller: dict[Tensor, Tensor]) -> Op:
     return replace(op, x=smaller[op.x], output=smaller[op.output])
 
 

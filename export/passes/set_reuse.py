@@ -28,7 +28,8 @@ def set_reuse(reuse_factor: int | Mapping[str, int]) -> Callable[[Graph], Graph]
                 factor = wanted[op.name]
                 if factor < 1:
                     raise ValueError(f"{op.name}: reuse factor {factor}; use 1 (fully parallel) or more")
-                op = replace(op, reuse_factor=min(factor, len(op.rows)) if isinstance(op, SparseDense) else factor)
+                most = max(1, len(op.rows)) if isinstance(op, SparseDense) else factor
+                op = replace(op, reuse_factor=min(factor, most))
             ops.append(op)
         return graph.rebuilt(ops, {})
 

@@ -10,8 +10,8 @@
 ///
 /// Recognised are Vivado HLS (__VIVADO_HLS__), Vitis HLS (__VITIS_HLS__), the Intel HLS compiler
 /// (__INTELFPGA_COMPILER__) and Siemens Catapult, which announces itself by __SYNTHESIS__ alone; a project may say
-/// -DQAPSULE_CATAPULT where it does not. Sources: AMD UG1399 (HLS pragmas), Intel HLS Compiler Reference Manual (loop
-/// pragmas), Siemens Catapult User Guide (hls_unroll, hls_pipeline_init_interval).
+/// -DQAPSULE_CATAPULT where it does not. The spellings follow the vendors' published examples; none of the tools is
+/// needed to build or test this library, and what they print about a directive has the last word.
 
 #ifndef QAPSULE_PRAGMAS_H
 #define QAPSULE_PRAGMAS_H

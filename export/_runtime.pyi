@@ -1,0 +1,14 @@
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+class Design:
+    def __init__(self, path: str) -> None: ...
+    def run(
+        self,
+        inputs: Sequence[NDArray[Any]],
+        tensors: Sequence[tuple[NDArray[Any] | None, float]],
+        samples: int,
+        threads: int,
+    ) -> bool: ...

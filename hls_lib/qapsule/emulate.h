@@ -1,0 +1,209 @@
+/// \file
+/// Runs a design over batches: real numbers to codes, blocks of samples into the lanes of its number type, and whatever
+/// tensors are asked for out of them. A design instantiates this once, behind the C ABI of emulation_abi.h.
+
+#ifndef QAPSULE_EMULATE_H
+#define QAPSULE_EMULATE_H
+
+#include "emulation_abi.h"
+#include "encode.h"
+#include "fixed.h"
+
+namespace qapsule {
+namespace emulation {
+
+/// How to look inside a number type: `lanes`, `element`, and arrays of numbers as arrays [N][lanes] of codes.
+template <class T>
+struct codes_of;
+
+template <int W, int I, bool S, rounding Q, overflow O, int L>
+struct codes_of<fixed<W, I, S, Q, O, L>> {
+    using number = fixed<W, I, S, Q, O, L>;
+    using element = typename number::word::element;
+    static constexpr int lanes = L;
+    static_assert(sizeof(number) == L * sizeof(element), "a number is nothing but its codes");
+
+    /// The codes themselves; no buffer is needed.
+    template <int N>
+    static const element* read(const number (&array)[N], element (&)[N * L]) {
+        return reinterpret_cast<const element*>(array);
+    }
+    static number make(const element (&codes)[L]) {
+        typename number::raw_type raw;
+        __builtin_memcpy(&raw, codes, sizeof raw);
+        return number::from_raw(raw);
+    }
+    /// The single-lane code from 64 bits of it.
+    static element widen(std::int64_t code) { return S || W < 64 ? element(code) : element(std::uint64_t(code)); }
+};
+
+/// Samples `first` to `first + live` - 1, and where their tensors go.
+struct destination {
+    const qapsule_array* tensors;
+    std::int64_t first;
+    int live;
+};
+
+inline const destination*& current() {
+    static thread_local const destination* where = nullptr;
+    return where;
+}
+
+template <class Out, class Element>
+inline void scatter(Out* out, const Element* codes, int size, int lanes, int live, double lsb) {
+    for (int lane = 0; lane < live; ++lane)
+        for (int i = 0; i < size; ++i) {
+            const std::int64_t code = static_cast<std::int64_t>(codes[i * lanes + lane]);
+            out[lane * size + i] = std::is_integral<Out>::value ? static_cast<Out>(code)
+                                                                : static_cast<Out>(static_cast<double>(code) * lsb);
+        }
+}
+
+/// Codes [size][lanes] to the rows of an array.
+template <class Element>
+__attribute__((noinline)) void store(const qapsule_array& to, const Element* codes, int size, int lanes) {
+    const std::int64_t offset = current()->first * size;
+    const int live = current()->live;
+    if (to.kind == QAPSULE_FLOAT32) scatter(static_cast<float*>(to.data) + offset, codes, size, lanes, live, to.lsb);
+    if (to.kind == QAPSULE_FLOAT64) scatter(static_cast<double*>(to.data) + offset, codes, size, lanes, live, to.lsb);
+    if (to.kind == QAPSULE_CODES) scatter(static_cast<std::int64_t*>(to.data) + offset, codes, size, lanes, live, 1);
+}
+
+/// What QAPSULE_TRACE becomes: hands a tensor out if somebody asked for it.
+template <class T, int N>
+inline void probe(int slot, const T (&array)[N]) {
+    const qapsule_array& to = current()->tensors[slot];
+    if (__builtin_expect(to.kind != QAPSULE_ABSENT, 0)) {
+        typename codes_of<T>::element buffer[N * codes_of<T>::lanes];
+        store(to, codes_of<T>::read(array, buffer), N, codes_of<T>::lanes);
+    }
+}
+
+/// A square of codes, mirrored: element k of vector v becomes element v of vector k.
+template <class Element, int LANES>
+struct square {
+    using vector = typename detail::lanes<Element, LANES>::type;
+
+    static void transpose(vector (&rows)[LANES]) { rounds<1>(rows, typename count<LANES>::type{}); }
+
+  private:
+    template <int...>
+    struct indices {};
+    template <int N, int... I>
+    struct count : count<N - 1, N - 1, I...> {};
+    template <int... I>
+    struct count<0, I...> {
+        using type = indices<I...>;
+    };
+
+    /// After the round of STEP, that bit of the row's number and of the element's have changed places.
+    template <int STEP, int... I>
+    static typename std::enable_if<(STEP < LANES)>::type rounds(vector (&rows)[LANES], indices<I...> all) {
+        for (int v = 0; v < LANES; ++v) {
+            if (v & STEP) continue;
+            const vector a = rows[v], b = rows[v + STEP];
+            rows[v] = __builtin_shufflevector(a, b, (I & STEP ? LANES + I - STEP : I)...);
+            rows[v + STEP] = __builtin_shufflevector(a, b, (I & STEP ? LANES + I : I + STEP)...);
+        }
+        rounds<2 * STEP>(rows, all);
+    }
+    template <int STEP, int... I>
+    static typename std::enable_if<(STEP >= LANES)>::type rounds(vector (&)[LANES], indices<I...>) {}
+};
+
+/// Walks over a batch, LANES samples at a time.
+template <int LANES>
+class walk {
+  public:
+    explicit walk(const qapsule_batch& batch) : batch_(batch), here_{batch.tensors, batch.first, 0} {
+        current() = &here_;
+        measure();
+    }
+    ~walk() { current() = nullptr; }
+    walk(const walk&) = delete;
+    walk& operator=(const walk&) = delete;
+
+    bool done() const { return here_.live <= 0 || refused_; }
+    void next() {
+        here_.first += LANES;
+        measure();
+    }
+    bool refused() const { return refused_; }
+
+    /// These samples of one input as numbers.
+    template <class Encoder, class T, int N>
+    void load(int input, T (&x)[N]) {
+        const qapsule_array& from = batch_.inputs[input];
+        if (from.kind == QAPSULE_FLOAT32) fill<Encoder, float>(from.data, x);
+        if (from.kind == QAPSULE_FLOAT64) fill<Encoder, double>(from.data, x);
+    }
+
+  private:
+    void measure() {
+        const std::int64_t left = batch_.last - here_.first;
+        here_.live = left < LANES ? static_cast<int>(left) : LANES;
+    }
+
+    template <class Encoder, class Real, class T, int N>
+    __attribute__((noinline)) void fill(const void* data, T (&x)[N]) {
+        using codes = codes_of<T>;
+        // As many at a time as fill one register.
+        using fast = encoder_in_lanes<Encoder, Real, (LANES > 1 ? LANES * sizeof(float) / sizeof(Real) : 1)>;
+        const Real* const first = static_cast<const Real*>(data) + here_.first * N;
+        const Real* rows[LANES];
+        // Lanes behind the end of the batch repeat its last sample.
+        for (int lane = 0; lane < LANES; ++lane)
+            rows[lane] = first + (lane < here_.live ? lane : here_.live - 1) * std::int64_t(N);
+        constexpr bool in_tiles = fast::exact && sizeof(typename codes::element) == sizeof(std::int32_t);
+        const int done = tiles<in_tiles ? N / LANES : 0, fast>::fill(rows, x, refused_);
+        for (int i = done; i < N; ++i) {
+            typename codes::element column[LANES];
+            for (int lane = 0; lane < LANES; ++lane)
+                column[lane] = codes::widen(Encoder::code(rows[lane][i], refused_));
+            x[i] = codes::make(column);
+        }
+    }
+
+    /// The first TILES squares of LANES features by LANES samples. Returns how many features that are.
+    template <int TILES, class Fast>
+    struct tiles {
+        template <class Real, class T>
+        static int fill(const Real* const (&rows)[LANES], T* x, bool& refused) {
+            typename Fast::integers bad{};
+            for (int i = 0; i < TILES * LANES; i += LANES) {
+                typename square<std::int32_t, LANES>::vector tile[LANES];
+                for (int lane = 0; lane < LANES; ++lane) {
+                    typename Fast::codes parts[sizeof(tile[0]) / sizeof(typename Fast::codes)];
+                    const Real* from = rows[lane] + i;
+                    for (typename Fast::codes& part : parts) {
+                        typename Fast::reals values;
+                        __builtin_memcpy(&values, from, sizeof values);
+                        part = Fast::apply(values, bad);
+                        from += Fast::lanes;
+                    }
+                    __builtin_memcpy(&tile[lane], parts, sizeof parts);
+                }
+                square<std::int32_t, LANES>::transpose(tile);
+                __builtin_memcpy(&x[i], tile, sizeof tile);
+            }
+            for (int lane = 0; lane < Fast::lanes; ++lane) refused |= bad[lane] != 0;
+            return TILES * LANES;
+        }
+    };
+    template <class Fast>
+    struct tiles<0, Fast> {
+        template <class Rows, class T>
+        static int fill(const Rows&, T*, bool&) {
+            return 0;
+        }
+    };
+
+    const qapsule_batch& batch_;
+    destination here_;
+    bool refused_ = false;
+};
+
+}  // namespace emulation
+}  // namespace qapsule
+
+#endif  // QAPSULE_EMULATE_H

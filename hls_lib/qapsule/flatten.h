@@ -1,0 +1,24 @@
+/// \file
+/// A change of shape.
+
+#ifndef QAPSULE_FLATTEN_H
+#define QAPSULE_FLATTEN_H
+
+#include "pragmas.h"
+
+namespace qapsule {
+
+/// y = x. Every tensor of a design is one row-major axis already, so that flattening is wires.
+template <class X, class Y, int N>
+void flatten(const X (&x)[N], Y (&y)[N]) {
+    QAPSULE_PIPELINE(1)
+    QAPSULE_UNROLLED(elements)
+    for (int i = 0; i < N; ++i) {
+        QAPSULE_UNROLL
+        y[i] = Y(x[i]);
+    }
+}
+
+}  // namespace qapsule
+
+#endif  // QAPSULE_FLATTEN_H

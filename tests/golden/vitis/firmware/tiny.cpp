@@ -1,0 +1,73 @@
+#include "tiny.h"
+
+#include "qapsule/affine.h"
+#include "qapsule/cast.h"
+#include "qapsule/dense.h"
+#include "qapsule/flatten.h"
+#include "qapsule/input.h"
+#include "qapsule/relu.h"
+#include "qapsule/sparse_dense.h"
+#include "qapsule/threshold.h"
+#include "qapsule/trace.h"
+#include "weights/affine.h"
+#include "weights/fc.h"
+#include "weights/threshold.h"
+#include "weights/sparse.h"
+#include "weights/narrow.h"
+
+void tiny(const x_t x_in[6], narrow_t narrow_out[2]) {
+#if defined(__VITIS_HLS__) || defined(__VIVADO_HLS__)
+#pragma HLS ARRAY_RESHAPE variable=x_in complete dim=0
+#pragma HLS INTERFACE ap_vld port=x_in
+#pragma HLS ARRAY_RESHAPE variable=narrow_out complete dim=0
+#pragma HLS INTERFACE ap_vld port=narrow_out
+#endif
+    QAPSULE_DATAFLOW
+
+    x_t x[6];
+    QAPSULE_PARTITION(x, 0)
+    qapsule::input(x_in, x);
+    QAPSULE_TRACE("x", x)
+
+    cast_t cast[6];
+    QAPSULE_PARTITION(cast, 0)
+    qapsule::cast(x, cast);
+    QAPSULE_TRACE("cast", cast)
+
+    affine_t affine[6];
+    QAPSULE_PARTITION(affine, 0)
+    qapsule::affine(cast, affine, affine_scale, affine_offset);
+    QAPSULE_TRACE("affine", affine)
+
+    flat_t flat[6];
+    QAPSULE_PARTITION(flat, 0)
+    qapsule::flatten(affine, flat);
+    QAPSULE_TRACE("flat", flat)
+
+    fc_t fc[4];
+    QAPSULE_PARTITION(fc, 0)
+    qapsule::dense_reuse<3>(flat, fc, fc_weight, fc_bias);
+    QAPSULE_TRACE("fc", fc)
+
+    relu_t relu[4];
+    QAPSULE_PARTITION(relu, 0)
+    qapsule::relu(fc, relu);
+    QAPSULE_TRACE("relu", relu)
+
+    threshold_t threshold[4];
+    QAPSULE_PARTITION(threshold, 0)
+    qapsule::threshold(relu, threshold, threshold_level, threshold_start, threshold_step);
+    QAPSULE_TRACE("threshold", threshold)
+
+    sparse_t sparse[3];
+    QAPSULE_PARTITION(sparse, 0)
+    qapsule::sparse_dense<1>(threshold, sparse, sparse_entries, sparse_bias);
+    QAPSULE_TRACE("sparse", sparse)
+
+    narrow_t narrow[2];
+    QAPSULE_PARTITION(narrow, 0)
+    qapsule::dense(sparse, narrow, narrow_weight, narrow_bias);
+    QAPSULE_TRACE("narrow", narrow)
+
+    qapsule::output(narrow, narrow_out);
+}

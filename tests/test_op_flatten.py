@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compress.fixed import FixedPoint
+from export.intervals import Bounds
+from export.ir import GraphError, Tensor
+from export.ops import Flatten
+
+FMT = FixedPoint(8, 3)
+
+
+def flatten(shape=(2, 3, 4), n=24, fmt=FMT):
+    return Flatten(Tensor("y", (n,), fmt), Tensor("x", shape, FMT))
+
+
+def test_row_major_as_in_torch():
+    x = np.arange(48).reshape(2, 2, 3, 4)
+    y = flatten().eval(x)
+    for sample in range(2):
+        for i, j, k in np.ndindex(2, 3, 4):
+            assert y[sample, (i * 3 + j) * 4 + k] == x[sample, i, j, k]
+
+
+def test_no_samples():
+    assert flatten().eval(np.zeros((0, 2, 3, 4), dtype=np.int64)).shape == (0, 24)
+
+
+def test_bounds_move_along():
+    low, high = -np.arange(24).reshape(2, 3, 4), np.arange(24).reshape(2, 3, 4)
+    bounds = flatten().bounds(Bounds(low, high))
+    assert bounds.low.tolist() == [-i for i in range(24)] and bounds.high.tolist() == list(range(24))
+
+
+@pytest.mark.parametrize(("n", "fmt"), [(23, FMT), (24, FixedPoint(9, 3)), (24, FixedPoint(8, 2))])
+def test_it_changes_nothing_else(n, fmt):
+    with pytest.raises(GraphError) as error:
+        flatten(n=n, fmt=fmt)
+    assert str(error.value) == f"y: must be fixed<8,5>[24], got y: {fmt}[{n}]"
