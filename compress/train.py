@@ -30,7 +30,6 @@ from compress.rewind import ModelState, Snapshot, model_state, restore_model, re
 
 #: The file in a training's folder that it is resumed from.
 CHECKPOINT = "last.pt"
-
 #: Epochs between two TensorBoard histograms.
 HISTOGRAM_EPOCHS = 10
 

@@ -277,13 +277,12 @@ from export.emulate import Emulator
 emulator = Emulator(mlp("jet", (16, 64, 32, 32, 5)), cache_dir=sys.argv[1])
 x = np.random.default_rng(0).normal(size=(100_000, 16)).astype(np.float32)
 emulator.trace(x[:1000])
-def peak():
-    (line,) = (l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+def megabytes(what):
+    (line,) = (l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(what))
     return int(line.split()[1]) / 1024
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-before = peak()
+before = megabytes("VmRSS")
 trace = emulator.trace(x)
-print(peak() - before, len(trace))
+print(megabytes("VmHWM") - before, len(trace))  # an earlier peak would only make it more
 """
     here = Path(__file__).parent
     search = os.pathsep.join([str(here), str(here.parent)])

@@ -102,14 +102,14 @@ class Kernel:
     reference: Callable[[list[int]], list[int]]
 
 
-def dense_reference(acc: Type, bias: bool = True) -> Callable[[list[int]], list[int]]:
+def dense_reference(acc: Type) -> Callable[[list[int]], list[int]]:
     """The definition in dense.h, one integer at a time."""
     weight, biases = constants()["weight"], constants()["bias"]
 
     def reference(x: list[int]) -> list[int]:
         y = []
         for j in range(N_OUT):
-            total = acc.cast(int(biases[j]) if bias else 0, BIAS.fmt.frac)
+            total = acc.cast(int(biases[j]), BIAS.fmt.frac)
             for i in range(N_IN):
                 term = acc.cast(x[i] * int(weight[j, i]), X.fmt.frac + WEIGHT.fmt.frac)
                 total = acc.cast(total + term, acc.fmt.frac)
@@ -146,7 +146,6 @@ def kernels() -> dict[str, Kernel]:
             call = f"sparse_dense<{r}>(x, y, {order}, bias)"
             found[f"sparse_dense_{r}_{order}_{name}"] = Kernel(call, acc, N_OUT, reference)
     exact = ACCUMULATORS["exact"]
-    found["dense_no_bias"] = Kernel("dense(x, y, weight)", exact, N_OUT, dense_reference(exact, bias=False))
     narrow = Type(F(5, 2, False), Rounding.RND_CONV, Overflow.SAT)
     found["relu"] = Kernel("relu(x, y)", narrow, N_IN, lambda x: [narrow.cast(max(v, 0), X.fmt.frac) for v in x])
     found["cast"] = Kernel("cast(x, y)", narrow, N_IN, lambda x: [narrow.cast(v, X.fmt.frac) for v in x])
