@@ -56,7 +56,7 @@ def main() -> None:
         for seed in range(given.seeds):
             chosen = recipe(source, seed, rewind, given.epochs, given.baseline_epochs)
             result = run(chosen, given.runs / f"{rewind.value}_{seed}", resume=True)
-            mismatches += result.hardware.proof.mismatches
+            mismatches += sum(pair.mismatches for pair in result.hardware.proof.agreements)
             for network in result.networks:
                 rows.setdefault(network.name, {}).setdefault(rewind.value, []).append(network.metrics.macro_auc)
                 reductions[network.name] = network.bops_reduction

@@ -166,7 +166,7 @@ class Project:
         if occupied and not (target / MANIFEST).is_file():
             raise BackendError(f"{target} holds something else; give a folder that is new or empty")
         if occupied and not overwrite:
-            raise BackendError(f"{target} holds another project; give a new folder, or overwrite it explicitly")
+            raise BackendError(f"{target} holds another project; give a new folder, or ask for it to be overwritten")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _beside(target) as fresh:
             for path, content in {**self.files, MANIFEST: self.manifest}.items():

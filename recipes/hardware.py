@@ -81,6 +81,7 @@ def prove(network: nn.Module, splits: Splits, hardware: Hardware, samples: int, 
         not_compared=tuple(pair.skipped for pair in pairs if pair.skipped is not None),
         mutation=caught.mutation,
         mutation_mismatches=caught.mismatches,
+        notes=graph.notes,
     )
 
 

@@ -81,6 +81,7 @@ class Proof:
     agreements: tuple[Agreement, ...]
     distinct_outputs: int  # different output vectors among the samples: few would prove little
     not_compared: tuple[str, ...]  # what this machine lacks for further comparisons
+    notes: tuple[str, ...]  # how float scales and batch norms became integers, what was proved, what was left out
     mutation: str  # the control: which bit of which weight was flipped on one side
     mutation_mismatches: int  # numbers that differ then; none would mean that the comparison sees nothing
 

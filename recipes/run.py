@@ -72,7 +72,7 @@ def _export(given: argparse.Namespace) -> int:
     hardware = replace(hardware, **{name: value for name, value in asked.items() if value is not None})
     network = load_compressed(given.run, result)
     _, splits = load_splits(result.recipe)
-    write_project(network, splits, hardware, given.out, name=result.recipe.name)
+    write_project(network, splits, hardware, given.out, name=result.recipe.name, overwrite=given.overwrite)
     print(f"{hardware.backend} project of {result.hardware.network}: {given.out}")
     return 0
 
@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--part", help="FPGA, default: the recipe's")
     export.add_argument("--clock-ns", type=float, help="clock period, default: the recipe's")
     export.add_argument("--reuse-factor", type=int, help="products that share a multiplier, default: the recipe's")
+    export.add_argument("--overwrite", action="store_true", help="replace another project in --out, nothing else")
     export.set_defaults(command=_export)
 
     check = commands.add_parser("check", help="compare the network of a finished run with its hardware, bit for bit")

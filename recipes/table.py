@@ -48,12 +48,13 @@ def run_table(result: Result, folder: Path) -> str:
 
 
 def proof_lines(proof: Proof) -> list[str]:
-    """What was compared, what could not be, and how much a comparison of these samples can see."""
+    """What was compared, what could not be, what was proved, and how much a comparison of these samples can see."""
     head = ("compared bit for bit", "samples", "mismatches")
     rows = [(f"{pair.first} = {pair.second}", f"{pair.samples:,}", f"{pair.mismatches:,}") for pair in proof.agreements]
     return [
         *_columns([head, *rows]),
         *(f"not compared: {what}" for what in proof.not_compared),
+        *proof.notes,
         f"different outputs among the samples: {proof.distinct_outputs:,}",
         f"control, {proof.mutation} flipped: {proof.mutation_mismatches:,} mismatches",
     ]

@@ -26,8 +26,10 @@ def saves_bits(dense: Dense) -> bool:
 def choose_sparse(graph: Graph) -> Graph:
     """A layer without any weight left stays dense: it is a constant, and there is no entry to store."""
     ops: list[Op] = []
+    stored: list[str] = []
     for op in graph:
         if isinstance(op, Dense) and saves_bits(op) and (nonzero := int(np.count_nonzero(op.weight.codes))):
+            stored.append(f"{nonzero} of {op.weight.codes.size} weights of {op.name}")
             op = SparseDense.of(replace(op, reuse_factor=1), reuse_factor=min(op.reuse_factor, nonzero))
         ops.append(op)
-    return graph.rebuilt(ops, {})
+    return graph.rebuilt(ops, {}, note=f"stored sparse: {', '.join(stored)}" if stored else None)

@@ -41,8 +41,8 @@ def prune_neurons(graph: Graph) -> Graph:
         ops.append(op)
     dropped = {t.name: int((~mask).sum()) for t, mask in keep.items() if not mask.all()}
     layers = [op.name for op in graph if isinstance(op, Linear) and op.name in dropped]
-    note = "dropped neurons: " + ", ".join(f"{dropped[name]} of {name}" for name in layers)
-    return Graph(graph.name, tuple(ops), tuple(smaller[t] for t in graph.outputs), (*graph.notes, note))
+    notes = [f"dropped neurons: {', '.join(f'{dropped[name]} of {name}' for name in layers)}"] if layers else []
+    return Graph(graph.name, tuple(ops), tuple(smaller[t] for t in graph.outputs), (*graph.notes, *notes))
 
 
 def kept_elements(graph: Graph) -> dict[Tensor, Mask]:
