@@ -145,7 +145,6 @@ def kernels() -> dict[str, Kernel]:
         for r, order in product((1, 4, nonzero), ("by_row", "by_col")):
             call = f"sparse_dense<{r}>(x, y, {order}, bias)"
             found[f"sparse_dense_{r}_{order}_{name}"] = Kernel(call, acc, N_OUT, reference)
-    exact = ACCUMULATORS["exact"]
     narrow = Type(F(5, 2, False), Rounding.RND_CONV, Overflow.SAT)
     found["relu"] = Kernel("relu(x, y)", narrow, N_IN, lambda x: [narrow.cast(max(v, 0), X.fmt.frac) for v in x])
     found["cast"] = Kernel("cast(x, y)", narrow, N_IN, lambda x: [narrow.cast(v, X.fmt.frac) for v in x])
