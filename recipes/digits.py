@@ -17,7 +17,7 @@ def digits() -> Recipe:
         data=DataConfig(kind=DataKind.DIGITS, source="sklearn", scaling=Scaling.NONE),
         network=Network(hidden=(32,)),
         spec=QuantSpec(
-            weight_width=6, bias_width=16, activation_width=6, input_width=5, input_frac=4, input_signed=False
+            weight_width=6, bias_width=8, activation_width=6, input_width=5, input_frac=4, input_signed=False
         ),
         baseline=TrainConfig(epochs=60, learning_rate=3e-3, batch_size=64),
         pruning=LotteryTicket(

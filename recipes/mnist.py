@@ -17,7 +17,7 @@ def mnist() -> Recipe:
         data=DataConfig(kind=DataKind.MNIST, source="mirror", scaling=Scaling.NONE),
         network=Network(hidden=(16,)),
         spec=QuantSpec(
-            weight_width=6, bias_width=16, activation_width=6, input_width=8, input_frac=8, input_signed=False
+            weight_width=6, bias_width=8, activation_width=6, input_width=8, input_frac=8, input_signed=False
         ),
         baseline=TrainConfig(epochs=20, learning_rate=3e-3, batch_size=256),
         pruning=LotteryTicket(
