@@ -66,6 +66,7 @@ def test_the_real_files() -> None:
             "15679 bytes of data, its header promises 20x28x28 = 15680; fetch it again",
         ),
     ],
+    ids=["absent", "cut off", "no gzip", "another rank", "too short"],  # gzip's bytes hold the time
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = write_mnist(tmp_path) / name
