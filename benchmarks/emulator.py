@@ -36,7 +36,7 @@ from torch import nn
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export import to_graph
-from export.emulate import Emulator
+from export.emulator import Emulator
 from export.frontends.precision import Precision
 from export.ir import Graph
 from export.ops import Modes

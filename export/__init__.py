@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from compress.fixed import FixedPoint
     from export.backend import Project
-    from export.emulate import Emulator
+    from export.emulator import Emulator
     from export.frontends.precision import Precision
     from export.ir import Graph
 
@@ -103,7 +103,7 @@ def emulate(
 
     ``threads`` None uses every core the process may use.
     """
-    from export.emulate import Emulator
+    from export.emulator import Emulator
 
     graph = to_graph(
         model, input_shape, name=name, input_format=input_format, precision=precision, reuse_factor=reuse_factor

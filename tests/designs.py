@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.emulate import Emulator
+from export.emulator import Emulator
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Affine, Cast, Dense, Flatten, Input, Modes, ReLU, SparseDense, Threshold
 

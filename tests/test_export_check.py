@@ -12,7 +12,7 @@ from designs import QUANTIZER, every_op, exact_dense, mlp, samples
 from compress.fixed import FixedPoint
 from export import check as module
 from export.check import check, control, distinct_outputs, mutate
-from export.emulate import Emulator, Numbers
+from export.emulator import Emulator, Numbers
 from export.ir import Const, Graph, GraphError, Tensor
 from export.ops import Dense, Input, SparseDense
 from export.vendor_headers import ac_include, ap_include
@@ -45,7 +45,7 @@ def test_all_number_types_agree_on_every_tensor(cache: Path) -> None:
 
 
 def test_a_vendor_that_is_missing_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr("export.emulate.ap_include", lambda: None)
+    monkeypatch.setattr("export.emulator.ap_include", lambda: None)
     graph = mlp("net", (4, 3, 2))
     own, missing = check(graph, *samples(graph, 10), numbers=(Numbers.OWN, Numbers.AP), cache_dir=cache)
     assert own.equal and not missing.equal and missing.samples == 0

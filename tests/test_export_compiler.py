@@ -14,7 +14,7 @@ from designs import assert_equal_traces, every_op, mlp, samples
 from export import compiler
 from export.backends.emulator import EMULATOR
 from export.compiler import Compiler, CompilerError, cache_folder
-from export.emulate import Emulator
+from export.emulator import Emulator
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_the_rules_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_hardware_side_works_without_torch() -> None:
     program = (
         "import sys; sys.modules.update(torch=None, brevitas=None)\n"
-        "import export.ir, export.ops, export.passes, export.backend, export.backends, export.emulate"
+        "import export.ir, export.ops, export.passes, export.backend, export.backends, export.emulator"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -114,3 +114,11 @@ def test_names_are_nouns() -> None:
 
 def test_the_kernel_library_holds_no_python() -> None:
     assert [path for path in sources() if path.is_relative_to(ROOT / "hls_lib") and path.suffix == ".py"] == []
+
+
+def test_no_function_of_a_package_shares_its_name_with_a_module() -> None:
+    """Importing the module would put it in the function's place."""
+    for package in ("compress", "export", "recipes"):
+        tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert functions.isdisjoint(path.stem for path in (ROOT / package).iterdir())
