@@ -214,7 +214,7 @@ def kernel_name(op: type[Op]) -> str:
 @singledispatch
 def constants(op: Op, name: str) -> Parts:
     """The constants of ``op``, whose identifier is ``name``, as its kernel wants them."""
-    return _parts(op, name, {f: c.codes for f, c in _constants(op).items()})
+    return _parts(op, name, {f: c.codes for f, c in op.constants.items()})
 
 
 @constants.register
@@ -253,7 +253,7 @@ def _(op: Affine | Threshold, name: str) -> Parts:
     def spread(codes: Codes) -> Codes:
         return np.broadcast_to(along_channels(codes, shape), shape).ravel()
 
-    tables = {f: c.codes for f, c in _constants(op).items()}
+    tables = {f: c.codes for f, c in op.constants.items()}
     if isinstance(op, Threshold):
         level, step = op.level.codes, op.step.codes
         if level.shape[1] == 0:  # a constant: an array of C++ has an entry, and its step changes nothing
@@ -283,13 +283,8 @@ def literals(where: str, const: Const) -> NDArray[np.str_]:
     return np.array([repr(v) for v in values], dtype=str).reshape(const.shape)
 
 
-def _constants(op: Op) -> dict[str, Const]:
-    fields = ((f.name, getattr(op, f.name)) for f in dataclasses.fields(op))
-    return {name: value for name, value in fields if isinstance(value, Const)}
-
-
 def _parts(op: Op, name: str, arranged: Mapping[str, Codes]) -> Parts:
-    consts = _constants(op)
+    consts = op.constants
     return Parts(
         {
             field: (f"{name}_{field}_t", literals(f"{op.name}: {field}", Const(codes, consts[field].format)))
