@@ -3,7 +3,7 @@
     python benchmarks/random_networks.py [--networks 1000] [--seed 0]
 
 Runs tests/test_random_networks.py, which stops at the first number that differs, on that many networks, and writes
-benchmarks/results/random_networks.json. Every fourth network is also compiled with Xilinx's headers, which take longest.
+benchmarks/results/random_networks.json. Every fourth is also compiled with Xilinx's headers, which take longest.
 """
 
 from __future__ import annotations
