@@ -68,7 +68,8 @@ def legal(name: str) -> str:
     stem = re.sub(r"[^a-z0-9]+", "_", plain.lower())[:_LONGEST].strip("_")
     if not stem:
         return "tensor"
-    return stem if stem[0].isalpha() and not stem.startswith(_PREFIXES) else f"layer_{stem}"
+    # Suffixes and numbers follow after an underscore: "ap" would become "ap_t" and "ap_2".
+    return stem if stem[0].isalpha() and not f"{stem}_".startswith(_PREFIXES) else f"layer_{stem}"
 
 
 def quoted(text: str) -> str:
