@@ -1,0 +1,10 @@
+"""How the property tests draw: the same examples every time, and no test fails for being slow.
+
+``pytest --hypothesis-profile=explore`` draws new ones.
+"""
+
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("fixed")
