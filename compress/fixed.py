@@ -96,6 +96,12 @@ class FixedPoint:
     def max_code(self) -> int:
         return (1 << (self.width - self.signed)) - 1
 
+    def ends(self, overflow: Overflow) -> tuple[int, int]:
+        """The lowest and the highest code that a cast in this mode gives."""
+        # A signed bit has no symmetric range; the vendors leave it {-1, 0}.
+        symmetric = overflow is Overflow.SAT_SYM and self.signed and self.width > 1
+        return -self.max_code if symmetric else self.min_code, self.max_code
+
     @property
     def lsb(self) -> Fraction:
         """The value of one unit of the last place."""
@@ -156,7 +162,7 @@ def rescaled(codes: ArrayLike, frac: int, to_frac: int, rounding: Rounding) -> C
         half = 1 << (shift - 1)
         exact = quotient + _carry(quotient, rest, half, exact < 0, rounding)
     elif shift < 0:
-        if _magnitude(exact) >> max(0, 62 + shift):
+        if magnitude(exact) >> max(0, 62 + shift):
             exact = exact.astype(object)
         exact = exact << -shift
     return exact.reshape(np.shape(codes))
@@ -218,7 +224,7 @@ def _carry(quotient: Codes, rest: Any, half: Any, negative: Any, rounding: Round
 
 
 def _overflow(exact: Codes, target: FixedPoint, overflow: Overflow) -> Codes:
-    low, high = target.min_code, target.max_code
+    low, high = target.ends(overflow)
     shape, exact = np.shape(exact), np.atleast_1d(exact)
     match overflow:
         case Overflow.WRAP:
@@ -226,13 +232,10 @@ def _overflow(exact: Codes, target: FixedPoint, overflow: Overflow) -> Codes:
                 exact = exact.astype(object)
             wrapped = exact & ((1 << target.width) - 1)
             exact = np.where(wrapped > high, wrapped - (1 << target.width), wrapped) if target.signed else wrapped
-        case Overflow.SAT:
+        case Overflow.SAT | Overflow.SAT_SYM:
             exact = _clip(exact, low, high)
         case Overflow.SAT_ZERO:
             exact = np.where((exact < low) | (exact > high), 0, exact)
-        case Overflow.SAT_SYM:
-            # A signed bit has no symmetric range; the vendors leave it {-1, 0}.
-            exact = _clip(exact, -high if target.signed and target.width > 1 else low, high)
     return as_codes(exact).reshape(shape)
 
 
@@ -242,7 +245,8 @@ def _clip(exact: Codes, low: int, high: int) -> Codes:
     return np.minimum(np.maximum(exact, low), high)
 
 
-def _magnitude(exact: Codes) -> int:
+def magnitude(exact: Codes) -> int:
+    """The largest absolute code; 0 if there is none."""
     return max(abs(int(exact.min())), abs(int(exact.max()))) if exact.size else 0
 
 

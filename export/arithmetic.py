@@ -1,10 +1,13 @@
-"""Integer array arithmetic that never wraps: int64 or float64 where provably enough, Python integers elsewhere."""
+"""Array arithmetic without error: int64 or float64 where provably enough, Python integers and Fractions elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
+
 import numpy as np
 
-from compress.fixed import Codes, FixedPoint, as_codes
+from compress.fixed import Codes, FixedPoint, as_codes, magnitude
 
 
 def exact_matmul(x: Codes, weight: Codes) -> Codes:
@@ -36,6 +39,13 @@ def roomy(codes: Codes, fmt: FixedPoint) -> Codes:
     return codes.astype(object) if fmt.width > 62 else codes
 
 
-def magnitude(codes: Codes) -> int:
-    """The largest absolute code."""
-    return max(abs(int(codes.min())), abs(int(codes.max()))) if codes.size else 0
+def binary_places(values: Sequence[Fraction]) -> int | None:
+    """The fewest fraction bits (at least 0) that hold every value; None if one is not a finite binary fraction."""
+    if any(v.denominator & (v.denominator - 1) for v in values):
+        return None
+    return max(v.denominator.bit_length() - 1 for v in values)
+
+
+def codes_of(values: Sequence[Fraction], frac: int) -> Codes:
+    """Binary fractions as codes with ``frac`` fraction bits."""
+    return np.array([int(v * Fraction(2) ** frac) for v in values], dtype=object)

@@ -67,7 +67,9 @@ class Linear(Op):
 
     def accumulator(self, reach: Bounds) -> FixedPoint:
         """The narrowest format that holds every partial sum exactly. Raises GraphError beyond 64 bits."""
-        sums = self.partial_sums(reach)
+        return self._narrowest(self.partial_sums(reach))
+
+    def _narrowest(self, sums: Bounds) -> FixedPoint:
         if (width := code_width(*sums.range)) > MAX_WIDTH:
             raise self.fail(f"an exact accumulator needs {width} bits, the limit is {MAX_WIDTH}; use narrower formats")
         return sums.format(self.exact_frac)
@@ -99,8 +101,9 @@ class Linear(Op):
     def verify(self, *bounds: Bounds) -> None:
         (reach,) = bounds
         if self.modes is None:
-            need, acc = self.accumulator(reach), self.output.format
-            low, high = (code << (acc.frac - self.exact_frac) for code in self.partial_sums(reach).range)
+            sums, acc = self.partial_sums(reach), self.output.format
+            need = self._narrowest(sums)
+            low, high = (code << (acc.frac - self.exact_frac) for code in sums.range)
             if low < acc.min_code or high > acc.max_code:
                 raise self.fail(f"partial sums reach {need}, the accumulator is {acc}; widen it")
 

@@ -23,9 +23,10 @@ from compress.fixed import (
     as_codes,
     code_width,
     encode,
+    magnitude,
     round_ratio,
 )
-from export.arithmetic import magnitude, shifted
+from export.arithmetic import shifted
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.linear import Dense, Linear, SparseDense
@@ -75,9 +76,7 @@ class Input(Op):
         return x
 
     def bounds(self, *bounds: Bounds) -> Bounds:
-        fmt = self.output.format
-        symmetric = self.modes.overflow is Overflow.SAT_SYM and fmt.signed and fmt.width > 1
-        return Bounds.everywhere(self.output.shape, -fmt.max_code if symmetric else fmt.min_code, fmt.max_code)
+        return Bounds.everywhere(self.output.shape, *self.output.format.ends(self.modes.overflow))
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from torch import nn
 from export import to_hls
 from export.backends import find_backend
 from export.check import check, control, distinct_outputs
+from export.emulator import Emulator
 from export.frontends.torch import lower
 from export.ir import Graph
 from export.ops import Input
-from export.passes import set_reuse
+from export.passes import set_reuse, steps
 from recipes.data.dataset import Splits
 from recipes.recipe import Hardware
 from recipes.result import Agreement, Proof
@@ -59,13 +60,15 @@ def prove(network: nn.Module, splits: Splits, hardware: Hardware, samples: int, 
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one is needed to compare anything")
     x = probes(splits, samples)
-    steps = _graphs(lower(network, x.shape[1:], name=name), hardware)
-    graph = steps[-1]
+    passes = (*find_backend(hardware.backend).passes, set_reuse(hardware.reuse_factor))
+    graphs = steps(lower(network, x.shape[1:], name=name), passes)
+    graph = graphs[-1]
+    emulator = Emulator(graph)
     pairs = check(graph, x)
-    caught = control(graph, x)
+    caught = control(graph, x, emulator=emulator)
     return Proof(
         agreements=(
-            *_against_values(network, steps, x),
+            *_against_values(network, graphs, x),
             *(
                 Agreement(
                     first="graph, every tensor",
@@ -77,7 +80,7 @@ def prove(network: nn.Module, splits: Splits, hardware: Hardware, samples: int, 
                 if pair.skipped is None
             ),
         ),
-        distinct_outputs=distinct_outputs(graph, x),
+        distinct_outputs=distinct_outputs(graph, x, emulator=emulator),
         not_compared=tuple(pair.skipped for pair in pairs if pair.skipped is not None),
         mutation=caught.mutation,
         mutation_mismatches=caught.mismatches,
@@ -97,15 +100,15 @@ def probes(splits: Splits, samples: int) -> NDArray[np.float32]:
     return np.concatenate([real, made])
 
 
-def _against_values(network: nn.Module, steps: list[Graph], x: NDArray[np.float32]) -> tuple[Agreement, Agreement]:
+def _against_values(network: nn.Module, graphs: list[Graph], x: NDArray[np.float32]) -> tuple[Agreement, Agreement]:
     """The output of the final graph against the trained network's, and against every earlier graph's."""
     exact = deepcopy(network).double().eval()  # float32 may not hold the sums
     network_differs, passes_differ = 0, 0
     for batch in np.split(x, range(_BATCH, len(x), _BATCH)):
-        entry = steps[-1].inputs[0]
+        entry = graphs[-1].inputs[0]
         assert isinstance(entry, Input)
         codes = entry.encode(batch)
-        *before, final = [step.outputs[0].format.values(step.eval(codes)) for step in steps]
+        *before, final = [graph.outputs[0].format.values(graph.eval(codes)) for graph in graphs]
         with torch.no_grad():
             network_differs += int((final != exact(torch.from_numpy(batch).double()).numpy()).sum())
         passes_differ += sum(int((final != values).sum()) for values in before)
@@ -113,16 +116,8 @@ def _against_values(network: nn.Module, steps: list[Graph], x: NDArray[np.float3
         Agreement(first="graph", second="trained network, float64", samples=len(x), mismatches=network_differs),
         Agreement(
             first="graph",
-            second=f"before each of {len(steps) - 1} passes",
+            second=f"before each of {len(graphs) - 1} passes",
             samples=len(x),
             mismatches=passes_differ,
         ),
     )
-
-
-def _graphs(graph: Graph, hardware: Hardware) -> list[Graph]:
-    """The graph as it was read, and after every pass."""
-    graphs = [graph.verify()]
-    for apply in (*find_backend(hardware.backend).passes, set_reuse(hardware.reuse_factor)):
-        graphs.append(apply(graphs[-1]).verify())
-    return graphs

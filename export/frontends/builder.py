@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding, code_width
+from export.arithmetic import binary_places, codes_of
 from export.frontends.precision import Precision
 from export.frontends.value import (
     ONE,
@@ -17,8 +18,6 @@ from export.frontends.value import (
     Rationals,
     Raw,
     Value,
-    binary_places,
-    codes_of,
     exponent_of,
     fixed_part,
     spread,

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from compress import layers
 from compress.fixed import FixedPoint, encode
+from compress.quantize import LayerTracer
 from export.frontends.builder import Builder, UnsupportedLayer, quantizer_modes, rationals, weight_const
 from export.frontends.precision import Precision
 from export.frontends.value import ONE, Rationals, Raw, Value
@@ -55,13 +56,13 @@ def lower(
     return _Walk(modules, tuple(input_shape), name, input_format, precision).graph(_Tracer().trace(model))
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(LayerTracer):
     """Stops at every layer that can be read as a whole, whoever wrote it."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A subclass with a forward of its own is another function, and traced like any module of the user's.
         known = any(isinstance(m, plain) and type(m).forward is plain.forward for plain in _PLAIN)
-        return known or layers.kind(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        return known or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Walk:

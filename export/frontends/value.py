@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-import numpy as np
-
-from compress.fixed import Codes, FixedPoint
+from compress.fixed import FixedPoint
 from export.frontends.precision import Precision
 from export.ir import Tensor
 
@@ -73,18 +70,6 @@ def exponent_of(scale: Fraction) -> int | None:
     if n <= 0 or n & (n - 1) or d & (d - 1):
         return None
     return n.bit_length() - d.bit_length()
-
-
-def binary_places(values: Sequence[Fraction]) -> int | None:
-    """The fewest fraction bits (at least 0) that hold every value; None if one is not a finite binary fraction."""
-    if any(v.denominator & (v.denominator - 1) for v in values):
-        return None
-    return max(v.denominator.bit_length() - 1 for v in values)
-
-
-def codes_of(values: Sequence[Fraction], frac: int) -> Codes:
-    """Binary fractions as codes with ``frac`` fraction bits."""
-    return np.array([int(v * 2**frac) for v in values], dtype=object)
 
 
 def fixed_part(width: int, signed: bool, scale: Fraction) -> tuple[FixedPoint, Fraction]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from export.ir import Graph
 from export.passes.choose_sparse import choose_sparse
@@ -27,12 +28,14 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 
-__all__ = ["PIPELINE", "Pass", "run", "set_reuse"]
+__all__ = ["PIPELINE", "Pass", "run", "set_reuse", "steps"]
 
 
 def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
-    """Apply ``passes`` in order; every op's law is verified before the first and after each."""
-    graph.verify()
-    for apply in passes:
-        graph = apply(graph).verify()
-    return graph
+    """What ``passes`` make of ``graph``, in order; every op's law is verified before the first and after each."""
+    return steps(graph, passes)[-1]
+
+
+def steps(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> list[Graph]:
+    """``graph`` and what it is after each of ``passes``, all verified."""
+    return list(accumulate(passes, lambda before, apply: apply(before).verify(), initial=graph.verify()))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compress.fixed import MAX_WIDTH, FixedPoint
-from export.arithmetic import magnitude, shifted
+from compress.fixed import MAX_WIDTH, FixedPoint, magnitude
+from export.arithmetic import shifted
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Affine, Cast, Linear
 

@@ -17,6 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from export.arithmetic import binary_places, codes_of
 from export.ir import Const, Graph, Op
 from export.ops import Affine, Modes, Requantize, Threshold
 from export.staircase import Multiplier, Staircase, smallest_multiplier, staircase
@@ -69,12 +70,8 @@ def lowered(op: Requantize, graph: Graph) -> tuple[Op, str]:
 
 def staircases(op: Requantize, graph: Graph) -> list[Staircase] | None:
     """One per channel; None where there are too many steps to look at."""
-    reach, fmt = graph.bounds[op.x], op.output.format
-    clip = None
-    if op.modes.overflow is Overflow.SAT:
-        clip = (fmt.min_code, fmt.max_code)
-    elif op.modes.overflow is Overflow.SAT_SYM:
-        clip = (-fmt.max_code if fmt.signed and fmt.width > 1 else fmt.min_code, fmt.max_code)
+    reach, overflow = graph.bounds[op.x], op.modes.overflow
+    clip = op.output.format.ends(overflow) if overflow in (Overflow.SAT, Overflow.SAT_SYM) else None
     found = []
     for channel in range(len(op.scale)):
         ends = int(np.min(reach.low[channel])), int(np.max(reach.high[channel]))
@@ -103,11 +100,10 @@ def affine(op: Requantize, stairs: list[Staircase]) -> Affine | None:
 
 def dyadic(op: Requantize) -> Affine | None:
     """The constants as they are, if they are binary fractions of few enough bits."""
-    scale_frac, offset_frac = (_binary_places(values) for values in (op.scale, op.offset))
+    scale_frac, offset_frac = (_fewest_places(values) for values in (op.scale, op.offset))
     if scale_frac is None or offset_frac is None:
         return None
-    scale = np.array([int(s * Fraction(2) ** scale_frac) for s in op.scale], dtype=object)
-    offset = np.array([int(o * Fraction(2) ** offset_frac) for o in op.offset], dtype=object)
+    scale, offset = codes_of(op.scale, scale_frac), codes_of(op.offset, offset_frac)
     return _affine(op, scale, scale_frac, offset, offset_frac, op.modes)
 
 
@@ -148,12 +144,10 @@ def _affine(
         return None
 
 
-def _binary_places(values: tuple[Fraction, ...]) -> int | None:
-    """The fewest fraction bits that hold every value exactly; None if one is not a binary fraction."""
-    if any(v.denominator & (v.denominator - 1) for v in values):
-        return None
-    places = max(v.denominator.bit_length() - 1 for v in values)
-    if places:
+def _fewest_places(values: tuple[Fraction, ...]) -> int | None:
+    """As :func:`binary_places`, and below zero for integers that all end in zero bits."""
+    places = binary_places(values)
+    if places != 0:
         return places
     common = 0
     for v in values:

@@ -4,6 +4,7 @@
 #ifndef QAPSULE_FLATTEN_H
 #define QAPSULE_FLATTEN_H
 
+#include "cast.h"
 #include "pragmas.h"
 
 namespace qapsule {
@@ -11,12 +12,8 @@ namespace qapsule {
 /// y = x. Every tensor of a design is one row-major axis already, so that flattening is wires.
 template <class X, class Y, int N>
 void flatten(const X (&x)[N], Y (&y)[N]) {
-    QAPSULE_PIPELINE(1)
-    QAPSULE_UNROLLED(elements)
-    for (int i = 0; i < N; ++i) {
-        QAPSULE_UNROLL
-        y[i] = Y(x[i]);
-    }
+    QAPSULE_INLINE
+    cast(x, y);
 }
 
 }  // namespace qapsule
