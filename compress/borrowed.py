@@ -49,3 +49,11 @@ def generators_of(device: torch.device) -> dict[str, torch.Generator]:
     if device.type == "cuda":
         found["cuda"] = torch.cuda.default_generators[device.index or 0]
     return found
+
+
+def own_generators(device: torch.device) -> dict[str, torch.Generator]:
+    """Those of :func:`generators_of`, all new: for a training that shares torch's own with others and does not draw."""
+    found = {"order": torch.Generator(), "cpu": torch.Generator()}
+    if device.type == "cuda":
+        found["cuda"] = torch.Generator(device)
+    return found

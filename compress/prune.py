@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from enum import Enum
 from fractions import Fraction
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from compress.mask import check_masks
+from compress.structure import Structure, Structures, structures_of
+from compress.wiring import Feed, without_dead
 
 
 class Ranking(Enum):
-    """What is compared to decide which weights are the smallest."""
+    """What is compared to decide which weights are the smallest; of a group of weights, the mean |w|.
+
+    (For filters of one size that is the ranking of Li et al., ICLR 2017, arXiv:1608.08710, who sum |w|; the mean lets
+    groups of several sizes compete, and of a single weight it is |w|. Weights pruned already count as zero.)
+    """
 
     GLOBAL = "global"  # |w| over all layers together
     PER_LAYER = "per_layer"  # |w| within each layer, which loses the same fraction as every other
@@ -21,27 +29,49 @@ class Ranking(Enum):
 
 
 def prune(
-    weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], fraction: float, ranking: Ranking
+    weights: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    fraction: float,
+    ranking: Ranking,
+    *,
+    structure: Structures = MappingProxyType({}),
+    feeds: Mapping[str, Feed] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
     """Masks (True: kept) under which ``fraction`` of the ORIGINAL number of weights is pruned, smallest first.
 
     ``weights`` are the prunable tensors in layer order; ``masks`` those of earlier prunings, a missing one standing
-    for a layer not pruned yet. Exactly ``count_pruned(fraction, n)`` weights are pruned: of all weights together, or of
-    each layer (``PER_LAYER``). What is pruned stays pruned; of equal weights the one in the earlier layer, then the one
-    with the smaller flat index, goes first. Each mask lies on the device of its weight.
+    for a layer not pruned yet. Single weights are pruned to the exact number ``count_pruned(fraction, n)``: of all
+    weights together, or of each layer (``PER_LAYER``). What is pruned stays pruned; of equal weights the one in the
+    earlier layer, then the one with the smaller flat index, goes first. Each mask lies on the device of its weight.
 
-    Raises ``ValueError`` for a NaN or infinite weight, a mask that fits no weight, a fraction outside [0, 1], and one
-    that asks for fewer weights than are pruned already.
+    With a ``structure`` whole groups go (``compress.structure``), in the order of their ranking, for as long as that
+    number of weights is not exceeded; so there may be fewer, never more, and a layer keeps its strongest group. With
+    ``feeds`` (``compress.wiring``) the weights that read a neuron without weights go with it and are counted. A layer
+    that is spared has no mask in the result but the one it had.
+
+    Raises ``ValueError`` for a NaN or infinite weight, a mask that fits no weight, a fraction outside [0, 1], one that
+    asks for fewer weights than are pruned already, and a structure that a layer does not have.
     """
     check_masks(masks, weights)
-    groups = [[name] for name in weights] if ranking is Ranking.PER_LAYER else [list(weights)]
-    pruned: dict[str, Tensor] = {}
-    for names in groups:
-        keys = [_sort_keys(name, weights[name], masks.get(name), ranking) for name in names]
-        kept = _without_smallest(", ".join(names), torch.cat(keys), fraction) if keys else torch.empty(0)
-        for name, part in zip(names, kept.split([weights[name].numel() for name in names]), strict=True):
-            pruned[name] = part.reshape(weights[name].shape).to(weights[name].device, copy=True)
-    return pruned
+    chosen = structures_of(weights, structure)
+    layers = {name: _Layer(name, weight, masks.get(name), chosen[name], ranking) for name, weight in weights.items()}
+    feeds = {name: feed for name, feed in feeds.items() if chosen[name].prunes}
+    pools = [[name] for name in layers] if ranking is Ranking.PER_LAYER else [list(layers)]
+    limits = [count_pruned(fraction, sum(weights[name].numel() for name in pool)) for pool in pools]
+    kept = without_dead({name: layer.kept for name, layer in layers.items()}, feeds)
+
+    def exceeds(masks: Mapping[str, Tensor]) -> bool:
+        return any(_pruned(masks, pool) > limit for pool, limit in zip(pools, limits, strict=True))
+
+    for pool, limit in zip(pools, limits, strict=True):
+        if (before := _pruned(kept, pool)) > limit:
+            raise ValueError(
+                f"{', '.join(pool)}: {before} of {sum(kept[name].numel() for name in pool)} weights are pruned "
+                f"already, the fraction {fraction} asks for {limit}; fractions may only grow"
+            )
+    for pool in pools:
+        kept = _without_smallest(kept, {name: layers[name] for name in pool}, feeds, exceeds)
+    return {name: mask.to(weights[name].device) for name, mask in kept.items() if chosen[name].prunes or name in masks}
 
 
 def count_pruned(fraction: float, weights: int) -> int:
@@ -58,30 +88,66 @@ def count_pruned(fraction: float, weights: int) -> int:
 _PRUNED = -1.0
 
 
-def _sort_keys(name: str, weight: Tensor, mask: Tensor | None, ranking: Ranking) -> Tensor:
-    """What the weights of one layer are sorted by, flat; float64 holds every float32 exactly."""
-    if bad := weight.numel() - int(torch.isfinite(weight).sum()):
-        raise ValueError(
-            f"{name}: {bad} of {weight.numel()} weights are NaN or infinite and cannot be ranked; "
-            "prune a checkpoint from before the training diverged"
-        )
-    size = weight.detach().to("cpu", torch.float64).abs().flatten()
-    if mask is not None:
-        size = torch.where(mask.cpu().flatten(), size, _PRUNED)
-    if ranking is Ranking.RELATIVE_TO_LAYER_MAX and (largest := float(size.max())) > 0:
-        size = torch.where(size == _PRUNED, _PRUNED, size / largest)
-    return size
+class _Layer:
+    """One weight tensor as its groups: ``keys`` (groups,) are what these are sorted by. On the CPU."""
+
+    def __init__(
+        self, name: str, weight: Tensor, mask: Tensor | None, structure: Structure, ranking: Ranking
+    ) -> None:
+        if bad := weight.numel() - int(torch.isfinite(weight).sum()):
+            raise ValueError(
+                f"{name}: {bad} of {weight.numel()} weights are NaN or infinite and cannot be ranked; "
+                "prune a checkpoint from before the training diverged"
+            )
+        self.groups = structure.groups(name, weight.shape)
+        self.keeps_one = structure.keeps_one
+        self.kept = torch.ones(weight.shape, dtype=torch.bool) if mask is None else mask.cpu()
+        flat = self.groups.flatten()
+        sizes = torch.bincount(flat)
+        # float64 holds every float32 exactly.
+        size = torch.where(self.kept, weight.detach().to("cpu", torch.float64).abs(), 0.0)
+        means = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, flat, size.flatten()) / sizes
+        if ranking is Ranking.RELATIVE_TO_LAYER_MAX and (largest := float(means.max())) > 0:
+            means = means / largest
+        living = torch.bincount(flat[self.kept.flatten()], minlength=len(sizes)) > 0
+        self.keys = torch.where(living, means, _PRUNED)
 
 
-def _without_smallest(names: str, keys: Tensor, fraction: float) -> Tensor:
-    """The flat mask that prunes the smallest ``keys``, as many as the fraction asks for."""
-    count = count_pruned(fraction, keys.numel())
-    before = int((keys == _PRUNED).sum())
-    if before > count:
-        raise ValueError(
-            f"{names}: {before} of {keys.numel()} weights are pruned already, the fraction {fraction} asks for "
-            f"{count}; fractions may only grow"
-        )
-    kept = torch.ones(keys.numel(), dtype=torch.bool)
-    kept[torch.sort(keys, stable=True).indices[:count]] = False
-    return kept
+def _without_smallest(
+    kept: Mapping[str, Tensor],
+    layers: Mapping[str, _Layer],
+    feeds: Mapping[str, Feed],
+    exceeds: Callable[[Mapping[str, Tensor]], bool],
+) -> dict[str, Tensor]:
+    """``kept`` without the smallest groups of ``layers``, as many as go before it ``exceeds``."""
+    places, candidates = _places(layers)
+
+    def without(first: int) -> dict[str, Tensor]:
+        return without_dead({**kept, **{name: kept[name] & (place >= first) for name, place in places.items()}}, feeds)
+
+    # The more groups go, the more weights: the last number that is not too many can be bisected.
+    return without(bisect_left(range(candidates + 1), True, key=lambda first: exceeds(without(first))) - 1)
+
+
+def _places(layers: Mapping[str, _Layer]) -> tuple[dict[str, Tensor], int]:
+    """For every weight the place of its group in the common order, smallest first, and the number of places.
+
+    The group that a layer keeps has the place behind the last.
+    """
+    if not layers:
+        return {}, 0
+    order = torch.sort(torch.cat([layer.keys for layer in layers.values()]), stable=True).indices
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order))
+    ranks = dict(zip(layers, rank.split([len(layer.keys) for layer in layers.values()]), strict=True))
+    competes = torch.ones(len(order), dtype=torch.bool)
+    for name, layer in layers.items():
+        if layer.keeps_one:
+            competes[ranks[name].max()] = False
+    candidates = int(competes.sum())
+    place = torch.where(competes, competes.cumsum(0) - 1, candidates)
+    return {name: place[ranks[name][layer.groups]] for name, layer in layers.items()}, candidates
+
+
+def _pruned(masks: Mapping[str, Tensor], names: list[str]) -> int:
+    return sum(int((~masks[name]).sum()) for name in names)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fixed import FixedPoint, Rounding
+from compress.fixed import FixedPoint, Overflow, Rounding
 
 
 class UnreadableQuantizer(ValueError):
@@ -42,7 +42,7 @@ class QuantizedArray:
         if low < format.min_code or high > format.max_code:
             raise UnreadableQuantizer(
                 f"codes from {low} to {high} do not fit {'signed' if self.signed else 'unsigned'} {self.width} bits "
-                f"({format.min_code} to {format.max_code}); binary quantizers, -1 and +1 in one bit, cannot be read yet"
+                f"({format.min_code} to {format.max_code})"
             )
 
     @classmethod
@@ -57,7 +57,8 @@ class QuantizedArray:
         broadcast = scale.reshape(-1, *[1] * (reals.ndim - 1)) if scale.size > 1 else scale.reshape(())
         codes = np.rint(reals / broadcast.astype(np.float64))
         if not np.array_equal(codes.astype(values.dtype) * broadcast, values):
-            raise UnreadableQuantizer("its values are not whole multiples of its scale")
+            cure = "; read codes this wide off a model in float64" if width > 24 and values.dtype != np.float64 else ""
+            raise UnreadableQuantizer(f"its values are not whole multiples of its scale{cure}")
         return cls(codes.astype(np.int64), tuple(Fraction(float(s)) for s in scale.flat), width, signed)
 
     @property
@@ -82,6 +83,43 @@ class ActivationQuantizer:
     def format(self) -> FixedPoint:
         """The fixed-point format, where the scale is a power of two. Raises ``UnreadableQuantizer`` otherwise."""
         return FixedPoint(self.width, frac_of(self.scale), self.signed)
+
+
+@dataclass(frozen=True)
+class BinaryQuantizer:
+    """``code = +1`` where ``value >= 0``, else ``-1``; what leaves the layer is ``code * scale``."""
+
+    scale: Fraction
+
+    @property
+    def format(self) -> FixedPoint:
+        """A format of two bits that holds both codes, where the scale is a power of two. Raises otherwise."""
+        return FixedPoint(2, frac_of(self.scale), signed=True)
+
+
+@dataclass(frozen=True)
+class ChannelFormats:
+    """Activations with a format of their own in each channel (axis 1); None: that channel is always zero.
+
+    A number becomes ``code = overflow(rounding(value * 2**frac))`` of its channel's format. Signs are alike throughout.
+    """
+
+    formats: tuple[FixedPoint | None, ...]
+    rounding: Rounding
+    overflow: Overflow
+
+    def __post_init__(self) -> None:
+        if not self.formats:
+            raise UnreadableQuantizer("formats for no channel at all; give one for each")
+        if len({format.signed for format in self.formats if format is not None}) > 1:
+            raise UnreadableQuantizer(
+                "signed and unsigned channels in one tensor; make the formats of all channels signed, or none"
+            )
+
+    @property
+    def signed(self) -> bool:
+        """Whether codes may be negative; False where no channel has any bits."""
+        return any(format.signed for format in self.formats if format is not None)
 
 
 def finite(values: NDArray[Any]) -> NDArray[np.float64]:

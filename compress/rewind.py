@@ -9,7 +9,6 @@ part of a snapshot: a rewound network keeps the ones it has.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +125,7 @@ def take_snapshot(
     return Snapshot(
         step=step,
         model=model_state(model),
-        optimizer=copy.deepcopy(optimizer.state_dict()),
+        optimizer=_copied(optimizer.state_dict()),
         generators={name: state.clone() for name, state in generators.items()},
     )
 
@@ -140,12 +139,24 @@ def rewind(
     that even the tensors behind the masks stay zero. The generators' states are the caller's to set.
     """
     restore_model(model, snapshot.model, source)
-    optimizer.load_state_dict(copy.deepcopy(dict(snapshot.optimizer)))
+    optimizer.load_state_dict(_copied(dict(snapshot.optimizer)))
     parameters = plain_parameters(model)
     for name, mask in masks_of(model).items():
         for moment in optimizer.state.get(parameters[name], {}).values():
             if isinstance(moment, Tensor) and moment.shape == mask.shape:
                 moment.masked_fill_(~mask, 0.0)
+
+
+def _copied(state: Any) -> Any:
+    """Nested containers with a copy of every tensor in them; of a view the part that it shows."""
+    match state:
+        case Tensor():
+            return state.clone()
+        case dict():
+            return {key: _copied(value) for key, value in state.items()}
+        case list() | tuple():
+            return type(state)(map(_copied, state))
+    return state
 
 
 def _layers(model: nn.Module) -> dict[str, str]:

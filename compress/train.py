@@ -10,100 +10,47 @@ from __future__ import annotations
 
 import math
 import time
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from compress.board import HISTOGRAM_EPOCHS, bar, board, log
 from compress.borrowed import generators_of, mode, preserved, threads
 from compress.checkpoint import check_same, describe, read_checkpoint, write_checkpoint
 from compress.mask import masks_of, plain_parameters, prunable
 from compress.rewind import ModelState, Snapshot, model_state, restore_model, rewind, take_snapshot
+from compress.training import (
+    Data,
+    Epoch,
+    NotFiniteError,
+    Schedule,
+    TrainConfig,
+    Trained,
+    check_data,
+    check_finite,
+    digest,
+)
+
+__all__ = [
+    "CHECKPOINT",
+    "Data",
+    "Epoch",
+    "Loop",
+    "NotFiniteError",
+    "Schedule",
+    "TrainConfig",
+    "Trained",
+    "evaluate",
+    "train",
+]
 
 #: The file in a training's folder that it is resumed from.
 CHECKPOINT = "last.pt"
-#: Epochs between two TensorBoard histograms.
-HISTOGRAM_EPOCHS = 10
-
-#: Features ``(rows, ...)`` of a floating-point type and class numbers ``(rows,)`` of type int64.
-Data = tuple[Tensor, Tensor]
-
-
-class Schedule(Enum):
-    """How the learning rate moves over the steps of a training; a pure function of the step."""
-
-    CONSTANT = "constant"
-    COSINE = "cosine"  # half a cosine from the learning rate down to zero at the last step
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that decides the outcome of a training, the network and the data aside.
-
-    Raises ``ValueError`` naming the field, its value and what it may be.
-    """
-
-    epochs: int
-    batch_size: int = 1024  # rows; what is left over of an epoch sits out until the next shuffle
-    learning_rate: float = 1e-3
-    schedule: Schedule = Schedule.COSINE
-    weight_decay: float = 0.0  # decoupled (AdamW), on the prunable weights alone
-    l1: float = 0.0  # lambda of lambda * sum |w| over the prunable weights
-    patience: int | None = None  # epochs without a better validation loss; None: never stop, keep the last weights
-    seed: int = 0
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("threads", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if self.patience is not None and (not isinstance(self.patience, int) or self.patience < 1):
-            raise ValueError(f"patience must be a whole number of epochs from 1 on, or None, got {self.patience!r}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
-        for name in ("weight_decay", "l1"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be zero or a positive number, got {getattr(self, name)!r}")
-        if not isinstance(self.schedule, Schedule):
-            raise ValueError(f"schedule must be a Schedule ({', '.join(map(str, Schedule))}), got {self.schedule!r}")
-
-    def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of step ``step`` (from 0) of a training of ``steps``."""
-        match self.schedule:
-            case Schedule.CONSTANT:
-                return self.learning_rate
-            case Schedule.COSINE:
-                return 0.5 * self.learning_rate * (1.0 + math.cos(math.pi * step / steps))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What one pass over the training data gave. Losses are cross entropies in nats, without the L1 term."""
-
-    epoch: int  # from 0
-    step: int  # optimiser steps done at its end
-    learning_rate: float  # of its last step
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """The account of a training; the trained weights are in the model that was handed in."""
-
-    history: tuple[Epoch, ...]
-    best: Epoch  # the epoch the weights are from: the first of lowest validation loss, or (patience=None) the last
-    kept: Snapshot | None  # the snapshot asked for with ``keep_step``
 
 
 def train(
@@ -138,41 +85,45 @@ def train(
     another configuration, data or masks, and :class:`NotFiniteError` when a loss is NaN or infinite.
     """
     for name, data in (("train_data", train_data), ("validation_data", validation_data)):
-        _check_data(name, data)
-        _check_finite(name, data[0])
+        check_data(name, data)
+        check_finite(name, data[0])
     path = None if out is None else out / CHECKPOINT
     if path is not None and path.exists() and not resume:
         raise ValueError(f"{out} already holds a training; resume it or choose another folder")
     device = next(iter(plain_parameters(model).values())).device
     generators = generators_of(device)
     with threads(config.threads), mode(model, training=True), preserved(generators):
-        loop = _Loop(model, _to(device, train_data), _to(device, validation_data), config, generators, keep_step, label)
-        identity = {} if path is None else _identity(loop, train_data, validation_data, start)
+        loop = Loop(model, to(device, train_data), to(device, validation_data), config, generators, keep_step, label)
+        identity = identity_of(loop, start) | data_identity(train_data, validation_data) if path else {}
         if path is not None and path.exists():
-            loop.load(path, identity)
+            content = read_checkpoint(path, "training")
+            check_same(path, content["identity"], identity)
+            loop.restore(content, str(path))
         else:
             loop.begin(start)
             if path is not None:
-                loop.save(path, identity)
+                write_checkpoint(path, "training", {"identity": identity, **loop.content()})
         saved = time.monotonic()
-        with _bar(loop, progress) as bar, _board(None if loop.finished else log_dir, loop.step) as board:
+        done = loop.step // loop.steps_per_epoch
+        with (
+            bar(label, done, config.epochs, progress) as shown,
+            board(None if loop.finished else log_dir, loop.step) as writer,
+        ):
             while not loop.finished:
                 epoch = loop.run_epoch(path)
-                bar.update()
-                bar.set_postfix(loss=f"{epoch.validation_loss:.4f}", accuracy=f"{epoch.validation_accuracy:.4f}")
-                if board is not None:
-                    _log(board, epoch, model, histograms=loop.finished or epoch.epoch % HISTOGRAM_EPOCHS == 0)
+                shown.update()
+                shown.set_postfix(loss=f"{epoch.validation_loss:.4f}", accuracy=f"{epoch.validation_accuracy:.4f}")
+                if writer is not None:
+                    log(writer, epoch, model, histograms=loop.finished or epoch.epoch % HISTOGRAM_EPOCHS == 0)
                 if path is not None and (loop.finished or time.monotonic() - saved >= checkpoint_seconds):
-                    loop.save(path, identity)
+                    write_checkpoint(path, "training", {"identity": identity, **loop.content()})
                     saved = time.monotonic()
-        if loop.best_model is not None:
-            restore_model(model, loop.best_model)
-        return Trained(history=tuple(loop.history), best=loop.best, kept=loop.kept)
+        return loop.end()
 
 
 def evaluate(model: nn.Module, data: Data, batch_size: int = 8192) -> tuple[float, float]:
     """Mean cross entropy (nats) and accuracy of ``model`` in eval mode; the modes of its submodules are restored."""
-    _check_data("data", data)
+    check_data("data", data)
     device = next(iter(plain_parameters(model).values())).device
     loss = torch.zeros((), dtype=torch.float64, device=device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
@@ -186,12 +137,8 @@ def evaluate(model: nn.Module, data: Data, batch_size: int = 8192) -> tuple[floa
     return float(loss) / rows, int(hits) / rows
 
 
-class NotFiniteError(ValueError):
-    """A loss became NaN or infinite. The message names the training, epoch, step and the last good checkpoint."""
-
-
 @dataclass
-class _Loop:
+class Loop:
     """A training between two epochs: with the model it holds all that a checkpoint must bring back."""
 
     model: nn.Module
@@ -249,36 +196,44 @@ class _Loop:
                 )
             self._return_to(start, "the snapshot to start from")
 
-    def load(self, path: Path, identity: dict[str, Any]) -> None:
-        content = read_checkpoint(path, "training")
-        check_same(path, content["identity"], identity)
-        self._return_to(Snapshot.from_plain(content["now"]), str(path))
-        self.history = [Epoch(**epoch) for epoch in content["history"]]
-        self.best_model = None if content["best_model"] is None else ModelState(**content["best_model"])
-        self.kept = None if content["kept"] is None else Snapshot.from_plain(content["kept"])
-
-    def save(self, path: Path, identity: dict[str, Any]) -> None:
-        content = {
-            "identity": identity,
-            "now": self._snapshot(self.generators["order"].get_state()).to_plain(),
+    def content(self) -> dict[str, Any]:
+        """All that :meth:`restore` needs, for a checkpoint."""
+        return {
+            "now": self.snapshot(self.generators["order"].get_state()).to_plain(),
             "history": [asdict(epoch) for epoch in self.history],
             "best_model": None if self.best_model is None else vars(self.best_model),
             "kept": None if self.kept is None else self.kept.to_plain(),
         }
-        write_checkpoint(path, "training", content)
+
+    def restore(self, content: Mapping[str, Any], source: str) -> None:
+        """Bring back the training that ``content`` was made of; ``source`` says in messages where that came from."""
+        self._return_to(Snapshot.from_plain(content["now"]), source)
+        self.history = [Epoch(**epoch) for epoch in content["history"]]
+        self.best_model = None if content["best_model"] is None else ModelState(**content["best_model"])
+        self.kept = None if content["kept"] is None else Snapshot.from_plain(content["kept"])
+
+    def end(self) -> Trained:
+        """Leave the weights that the account speaks of in the model."""
+        if self.best_model is not None:
+            restore_model(self.model, self.best_model)
+        return Trained(history=tuple(self.history), best=self.best, kept=self.kept)
+
+    def shuffled(self) -> tuple[Tensor, Tensor]:
+        """The next epoch's order of the rows, on the CPU, and the state of its generator before it was drawn."""
+        before = self.generators["order"].get_state()
+        return torch.randperm(len(self.train_data[0]), generator=self.generators["order"]), before
 
     def run_epoch(self, checkpoint: Path | None) -> Epoch:
         """One pass over the data, from where in the epoch the step is. Nothing in the loop waits for the device."""
         (x, y), config, optimizer, rows = self.train_data, self.config, self.optimizer, self.rows
-        order_before = self.generators["order"].get_state()
-        order = torch.randperm(len(x), generator=self.generators["order"]).to(x.device)
+        order, order_before = self.shuffled()
         number, first = divmod(self.step, self.steps_per_epoch)
         losses = []
         rate = config.learning_rate
         optimizer.zero_grad()
-        for batch in order[first * rows : self.steps_per_epoch * rows].split(rows):
+        for batch in order[first * rows : self.steps_per_epoch * rows].to(x.device).split(rows):
             if self.step == self.keep_step:
-                self.kept = self._snapshot(order_before)
+                self.kept = self.snapshot(order_before)
             rate = config.rate_at(self.step, self.steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -292,9 +247,13 @@ class _Loop:
             optimizer.zero_grad()
             losses.append(loss.detach())
             self.step += 1
-        return self._account(number, torch.stack(losses), rate, checkpoint)
+        return self.account(number, torch.stack(losses), rate, checkpoint)
 
-    def _account(self, number: int, losses: Tensor, rate: float, checkpoint: Path | None) -> Epoch:
+    def account(self, number: int, losses: Tensor, rate: float, checkpoint: Path | None) -> Epoch:
+        """Close epoch ``number``, whose last steps had these training losses and the last of them this learning rate.
+
+        Validates, and keeps the model if it is the best one so far. Raises :class:`NotFiniteError`.
+        """
         bad = torch.nonzero(~torch.isfinite(losses))
         if len(bad):
             at = int(bad[0])
@@ -322,7 +281,7 @@ class _Loop:
             f"lower the learning rate ({self.config.learning_rate}) or look for extreme values in the data"
         )
 
-    def _snapshot(self, order: Tensor) -> Snapshot:
+    def snapshot(self, order: Tensor) -> Snapshot:
         states = {name: generator.get_state() for name, generator in self.generators.items()}
         return take_snapshot(self.step, self.model, self.optimizer, {**states, "order": order})
 
@@ -334,67 +293,20 @@ class _Loop:
         self.step = snapshot.step
 
 
-def _check_data(what: str, data: Data) -> None:
-    x, y = data
-    if len(x) == 0 or y.shape != (len(x),) or y.dtype != torch.int64 or int(y.min()) < 0:
-        raise ValueError(
-            f"{what}: needs at least one row and as many class numbers (int64, from 0), got features of shape "
-            f"{tuple(x.shape)} and labels of {y.dtype} and shape {tuple(y.shape)}"
-        )
-
-
-def _check_finite(what: str, x: Tensor) -> None:
-    if bad := int((~torch.isfinite(x)).flatten(1).any(dim=1).sum()):
-        raise ValueError(f"{what}: {bad} of {len(x)} rows hold NaN or infinite features; drop or repair them")
-
-
-def _to(device: torch.device, data: Data) -> Data:
+def to(device: torch.device, data: Data) -> Data:
     return data[0].to(device), data[1].to(device)
 
 
-def _identity(loop: _Loop, train_data: Data, validation_data: Data, start: Snapshot | None) -> dict[str, Any]:
-    """What must be the same for a resumed training to end as if it had not been interrupted."""
+def identity_of(loop: Loop, start: Snapshot | None) -> dict[str, Any]:
+    """With :func:`data_identity`: what must be the same for a resumed training to end as if never interrupted."""
     return {
         **describe(loop.config),
         "device": loop.train_data[0].device.type,
         "keep_step": loop.keep_step,
         "start": None if start is None else f"step {start.step}",
-        "train_data": _digest(*train_data),
-        "validation_data": _digest(*validation_data),
-        "masks": _digest(*masks_of(loop.model).values()),
+        "masks": digest(*masks_of(loop.model).values()),
     }
 
 
-def _digest(*tensors: Tensor) -> str:
-    """Shapes and a checksum, to tell data sets apart by."""
-    checksum = 0
-    for tensor in tensors:
-        checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, checksum)
-    return f"{[tuple(tensor.shape) for tensor in tensors]}, crc32 {checksum:08x}"
-
-
-def _bar(loop: _Loop, shown: bool) -> Any:
-    done = loop.step // loop.steps_per_epoch
-    return tqdm(total=loop.config.epochs, initial=done, desc=loop.label, unit="epoch", disable=not shown)
-
-
-@contextmanager
-def _board(log_dir: Path | None, step: int) -> Iterator[Any]:
-    """A TensorBoard writer that forgets what a killed run logged after ``step``; None without a folder."""
-    if log_dir is None:
-        yield None
-        return
-    from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
-    with SummaryWriter(log_dir, purge_step=step) as writer:
-        yield writer
-
-
-def _log(board: Any, epoch: Epoch, model: nn.Module, histograms: bool) -> None:
-    board.add_scalar("loss/train", epoch.train_loss, epoch.step)
-    board.add_scalar("loss/validation", epoch.validation_loss, epoch.step)
-    board.add_scalar("accuracy/validation", epoch.validation_accuracy, epoch.step)
-    board.add_scalar("learning_rate", epoch.learning_rate, epoch.step)
-    if histograms:
-        for name, weight in prunable(model).items():
-            board.add_histogram(name, weight, epoch.step)
+def data_identity(train_data: Data, validation_data: Data) -> dict[str, Any]:
+    return {"train_data": digest(*train_data), "validation_data": digest(*validation_data)}

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.fixed import Codes, FixedPoint
+from export.casts import channels_by_format
 from export.identifiers import Identifiers, quoted
 from export.ir import Const, Graph, GraphError, Op, Tensor
-from export.ops import Affine, Dense, Input, Modes, SparseDense, Threshold, along_channels
+from export.ops import Affine, ChannelCast, Clip, Dense, Input, Modes, SparseDense, Threshold, along_channels
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ class Firmware:
                 raise op.fail(f"the tensor {op.output} has no elements; drop it")
             y = signals[op.output] = Signal(names.claim(op.name, *_derived(op)), op.output)
             parts = constants(op, y.name)
-            modes = getattr(op, "modes", None)
+            # The types of a cast by channel carry its modes; what they make fits the type that covers them.
+            modes = None if isinstance(op, ChannelCast) else getattr(op, "modes", None)
             steps.append(
                 Step(
                     op=op,
@@ -204,6 +206,10 @@ def _derived(op: Op) -> Iterator[str]:
     yield from ("_t", "_in", "_in_file", "_out", "_out_file", "_out_expected", "_entries", "_row_t", "_col_t")
     for field in dataclasses.fields(op):
         yield from (f"_{field.name}", f"_{field.name}_t")
+    if isinstance(op, ChannelCast):
+        yield from ("_channels", "_index_t", "_zero")
+        for number in range(len(op.formats)):
+            yield from (f"_format{number}", f"_format{number}_t")
 
 
 def kernel_name(op: type[Op]) -> str:
@@ -244,9 +250,25 @@ def _(op: SparseDense, name: str) -> Parts:
     )
 
 
+@constants.register
+def _(op: ChannelCast, name: str) -> Parts:
+    """The elements of each format, and those of none."""
+    index = IndexType(f"{name}_index_t", op.output.size)
+    elements = np.arange(op.output.size).reshape(op.output.shape)
+    entries: dict[str, tuple[str, NDArray[np.str_]]] = {}
+    types: list[TypeName] = [index]
+    for fmt, channels in channels_by_format(op.formats).items():
+        field = "zero" if fmt is None else f"format{len(types) - 1}"
+        entries[field] = (index.name, elements[channels].ravel().astype(str))
+        if fmt is not None:
+            types.append(SignalType(f"{name}_{field}_t", fmt, op.modes))
+    return Parts(entries, tuple(types))
+
+
 @constants.register(Affine)
+@constants.register(Clip)
 @constants.register(Threshold)
-def _(op: Affine | Threshold, name: str) -> Parts:
+def _(op: Affine | Clip | Threshold, name: str) -> Parts:
     """Per channel becomes per element, the shape of the kernels."""
     shape = op.output.shape
 

@@ -18,15 +18,13 @@ from compress.fixed import (
     MAX_WIDTH,
     Codes,
     FixedPoint,
-    Overflow,
-    Rounding,
     as_codes,
     code_width,
-    encode,
     magnitude,
     round_ratio,
 )
 from export.arithmetic import shifted
+from export.casts import Cast, ChannelCast, Formats, Input, check_formats, per_channel, same_shape
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.linear import Dense, Linear, SparseDense
@@ -35,67 +33,19 @@ from export.modes import Modes
 __all__ = [
     "Affine",
     "Cast",
+    "ChannelCast",
+    "Clip",
     "Dense",
     "Flatten",
     "Input",
     "Linear",
+    "Maximum",
     "Modes",
     "ReLU",
     "Requantize",
     "SparseDense",
     "Threshold",
 ]
-
-
-_NEAREST = Modes(Rounding.RND_CONV, Overflow.SAT)
-
-
-@dataclass(frozen=True)
-class Input(Op):
-    """Where data enters. ``modes`` say how a real number becomes a code of the output's format."""
-
-    modes: Modes = _NEAREST
-
-    def encode(self, values: np.typing.ArrayLike) -> Codes:
-        """Real numbers of shape (batch, \\*shape) to codes."""
-        reals = np.asarray(values)
-        if reals.shape[1:] != self.output.shape:
-            raise self.fail(f"expects samples of shape {self.output.shape}, got an array of shape {reals.shape}")
-        return encode(reals, self.output.format, self.modes.rounding, self.modes.overflow)
-
-    def eval(self, *codes: Codes) -> Codes:
-        (x,) = codes
-        if x.shape[1:] != self.output.shape:
-            raise self.fail(f"expects samples of shape {self.output.shape}, got codes of shape {x.shape}")
-        low, high = self.bounds().range
-        if x.size and (int(x.min()) < low or int(x.max()) > high):
-            raise self.fail(
-                f"codes from {int(x.min())} to {int(x.max())} do not fit {self.output.format} ({low} to {high}); "
-                "encode() the values"
-            )
-        return x
-
-    def bounds(self, *bounds: Bounds) -> Bounds:
-        return Bounds.everywhere(self.output.shape, *self.output.format.ends(self.modes.overflow))
-
-
-@dataclass(frozen=True)
-class Cast(Op):
-    """``y = x`` in another format, rounded and limited by ``modes``, element by element."""
-
-    x: Tensor
-    modes: Modes
-
-    def __post_init__(self) -> None:
-        _same_shape(self, self.x)
-
-    def eval(self, *codes: Codes) -> Codes:
-        (x,) = codes
-        return self.modes.cast(x, self.x.format.frac, self.output.format)
-
-    def bounds(self, *bounds: Bounds) -> Bounds:
-        (reach,) = bounds
-        return self.modes.bounds(reach, self.x.format.frac, self.output.format)
 
 
 @dataclass(frozen=True)
@@ -105,7 +55,7 @@ class ReLU(Op):
     x: Tensor
 
     def __post_init__(self) -> None:
-        _same_shape(self, self.x)
+        same_shape(self, self.x)
         have, need = self.output.format, self.x.format
         if have.frac != need.frac or have.max_code < need.max_code:
             raise self.fail(f"{have} does not hold max(0, x) of {need}; use {self.positive(need)}")
@@ -122,6 +72,58 @@ class ReLU(Op):
     def bounds(self, *bounds: Bounds) -> Bounds:
         (reach,) = bounds
         return Bounds(np.maximum(reach.low, 0), np.maximum(reach.high, 0))
+
+
+@dataclass(frozen=True)
+class Clip(Op):
+    """``y = min(max(x, low), high)`` per channel, in x's own format or another that holds it with the same point."""
+
+    x: Tensor
+    low: Const
+    high: Const
+
+    def __post_init__(self) -> None:
+        same_shape(self, self.x)
+        per_channel(self, low=self.low.shape, high=self.high.shape)
+        for what, const in (("low", self.low), ("high", self.high)):
+            if const.format != self.x.format:
+                raise self.fail(f"{what} is {const.format}, x is {self.x.format}; give it as codes of x")
+        if np.any(self.low.codes > self.high.codes):
+            raise self.fail("low exceeds high in some channel")
+        if self.output.format.frac != self.x.format.frac:
+            raise self.fail(f"{self.output.format} and {self.x.format} have different fraction bits; cast instead")
+
+    def eval(self, *codes: Codes) -> Codes:
+        (x,) = codes
+        low, high = (along_channels(c.codes, self.x.shape) for c in (self.low, self.high))
+        return as_codes(np.minimum(np.maximum(x, low), high))
+
+    def bounds(self, *bounds: Bounds) -> Bounds:
+        (reach,) = bounds
+        low, high = self.eval(np.stack([reach.low, reach.high]))
+        return Bounds(low, high)
+
+
+@dataclass(frozen=True)
+class Maximum(Op):
+    """``y = max(a, b)``, element by element, in a format that holds both without a cast."""
+
+    a: Tensor
+    b: Tensor
+
+    def __post_init__(self) -> None:
+        for x in (self.a, self.b):
+            same_shape(self, x)
+            if not self.output.format.holds(x.format):
+                raise self.fail(f"{self.output.format} does not hold {x}; widen it, or cast before")
+
+    def eval(self, *codes: Codes) -> Codes:
+        return np.maximum(*(shifted(x, self.output.format.frac - t.format.frac)
+                            for x, t in zip(codes, self.inputs, strict=True)))  # fmt: skip
+
+    def bounds(self, *bounds: Bounds) -> Bounds:
+        lows, highs = [b.low for b in bounds], [b.high for b in bounds]
+        return Bounds(self.eval(*lows), self.eval(*highs))
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ class Affine(Op):
     modes: Modes
 
     def __post_init__(self) -> None:
-        _same_shape(self, self.x)
-        _per_channel(self, scale=self.scale.shape, offset=self.offset.shape)
+        same_shape(self, self.x)
+        per_channel(self, scale=self.scale.shape, offset=self.offset.shape)
         if (width := self._exact_width) > MAX_WIDTH:
             raise self.fail(
                 f"x * scale + offset needs {width} bits, the limit is {MAX_WIDTH}; use a narrower format before it"
@@ -212,8 +214,8 @@ class Threshold(Op):
     step: Const
 
     def __post_init__(self) -> None:
-        _same_shape(self, self.x)
-        _per_channel(self, level=self.level.shape[:1], start=self.start.shape, step=self.step.shape)
+        same_shape(self, self.x)
+        per_channel(self, level=self.level.shape[:1], start=self.start.shape, step=self.step.shape)
         if self.level.format.frac != self.x.format.frac:
             raise self.fail(f"levels have {self.level.format.frac} fraction bits, x has {self.x.format.frac}")
         if self.level.format.signed != self.x.format.signed:  # ap_fixed compares those wrongly beyond 16 bits
@@ -240,7 +242,8 @@ class Requantize(Op):
     """``y = cast(x * scale + offset)`` with exact rational constants: what training says, not yet hardware.
 
     Batch normalisation, float scales and float biases before a quantizer all come together here. It has no kernel:
-    :mod:`export.passes.lower_requantize` proves an integer op equal to it and puts that in its place.
+    :mod:`export.passes.lower_requantize` proves integer ops equal to it and puts those in its place. With ``formats``
+    each channel is rounded once, into its own, and written as a code of the output's.
     """
 
     has_kernel: ClassVar[bool] = False
@@ -249,49 +252,55 @@ class Requantize(Op):
     scale: tuple[Fraction, ...]
     offset: tuple[Fraction, ...]
     modes: Modes
+    formats: Formats | None = None
 
     def __post_init__(self) -> None:
-        _same_shape(self, self.x)
-        _per_channel(self, scale=(len(self.scale),), offset=(len(self.offset),))
+        same_shape(self, self.x)
+        per_channel(self, scale=(len(self.scale),), offset=(len(self.offset),))
+        if self.formats is not None:
+            check_formats(self, self.formats)
+
+    def target(self, channel: int) -> FixedPoint | None:
+        """The format that a channel is rounded into; None for one that is always zero."""
+        return self.output.format if self.formats is None else self.formats[channel]
 
     def ratio(self, channel: int) -> tuple[int, int, int]:
-        """Integers p, q, d > 0 such that the output code before rounding is (p * code + q) / d."""
-        unit = 1 / self.output.format.lsb
+        """Integers p, q, d > 0: a channel's code, in its own format and before rounding, is (p * code + q) / d."""
+        target = self.target(channel)
+        if target is None:
+            return 0, 0, 1
+        unit = 1 / target.lsb
         scale, offset = self.scale[channel] * self.x.format.lsb * unit, self.offset[channel] * unit
         d = lcm(scale.denominator, offset.denominator)
         return int(scale * d), int(offset * d), d
 
-    def _rounded(self, x: Codes) -> Codes:
-        """Output codes before the overflow mode is applied. ``x`` carries a batch axis."""
-        rounded = np.empty(x.shape, dtype=object)
-        for channel in range(len(self.scale)):
-            p, q, d = self.ratio(channel)
-            rounded[:, channel] = round_ratio(x[:, channel].astype(object) * p + q, d, self.modes.rounding)
-        return rounded
+    def _rounded(self, x: Codes, channel: int) -> Codes:
+        """Codes of one channel before the overflow mode is applied. ``x`` are those of the same channel."""
+        p, q, d = self.ratio(channel)
+        return round_ratio(x.astype(object) * p + q, d, self.modes.rounding)
 
     def eval(self, *codes: Codes) -> Codes:
         (x,) = codes
-        return self.modes.cast(self._rounded(x), self.output.format.frac, self.output.format)
+        y = np.zeros(x.shape, dtype=object)
+        for channel in range(len(self.scale)):
+            if (fmt := self.target(channel)) is not None:
+                made = self.modes.cast(self._rounded(x[:, channel], channel), fmt.frac, fmt)
+                y[:, channel] = shifted(made, self.output.format.frac - fmt.frac)
+        return as_codes(y)
 
     def bounds(self, *bounds: Bounds) -> Bounds:
         (reach,) = bounds
-        ends = self._rounded(np.stack([reach.low, reach.high]))
-        fmt = self.output.format
-        return self.modes.bounds(Bounds(ends.min(axis=0), ends.max(axis=0)), fmt.frac, fmt)
+        low, high = (np.zeros(reach.low.shape, dtype=object) for _ in range(2))
+        for channel in range(len(self.scale)):
+            if (fmt := self.target(channel)) is not None:
+                here = slice(channel, channel + 1)
+                ends = self._rounded(np.stack([reach.low[here], reach.high[here]]), channel)
+                made = self.modes.bounds(Bounds(ends.min(axis=0), ends.max(axis=0)), fmt.frac, fmt)
+                shift = self.output.format.frac - fmt.frac
+                low[here], high[here] = shifted(made.low, shift), shifted(made.high, shift)
+        return Bounds(as_codes(low), as_codes(high))
 
 
 def along_channels(values: Codes, shape: tuple[int, ...]) -> Codes:
     """Per-channel constants shaped to broadcast against (batch, \\*shape)."""
     return values.reshape((-1,) + (1,) * (len(shape) - 1))
-
-
-def _same_shape(op: Op, x: Tensor) -> None:
-    if op.output.shape != x.shape:
-        raise op.fail(f"acts element by element, but x is {x.shape} and the output {op.output.shape}")
-
-
-def _per_channel(op: Op, **shapes: tuple[int, ...]) -> None:
-    channels = op.output.shape[:1]
-    for what, shape in shapes.items():
-        if shape != channels:
-            raise op.fail(f"{what} has shape {shape} for {channels[0]} channels; give one per channel")

@@ -94,7 +94,7 @@ def _integers(start: int, stop: int) -> Codes:
 
 def _thresholds(p: int, q: int, d: int, rounding: Rounding, steps: Codes) -> Codes:
     """For each step j the least code with ``round((p * code + q) / d) >= j``; p, d positive, ``steps`` consecutive."""
-    strict, below, below_strict = _landings(steps, rounding)
+    strict, below, below_strict = landings(steps, rounding)
     # (p code + q) / d >= j - below / 2, or > where strict, and code * a >= b is code > (b - 1) / a.
     either = [
         _floor_line(2 * d, -behind * d - 2 * q - (not exceeded), 2 * p, steps)
@@ -103,7 +103,7 @@ def _thresholds(p: int, q: int, d: int, rounding: Rounding, steps: Codes) -> Cod
     return np.where(strict, either[1], either[0]) + 1
 
 
-def _landings(steps: Codes, rounding: Rounding) -> tuple[Codes, int, int]:
+def landings(steps: Codes, rounding: Rounding) -> tuple[Codes, int, int]:
     """Where each step j is passed: half units below j, and which steps must be exceeded, not only reached.
 
     The two numbers are those of steps to reach and of steps to exceed.

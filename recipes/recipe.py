@@ -64,8 +64,16 @@ class Recipe:
     pruning: LotteryTicket
     deploy: float  # the pruned fraction whose network goes to hardware: 0 or one of ``pruning.fractions``
     hardware: Hardware = field(default_factory=Hardware)
+    #: Bits of the weights of each dense layer, and of what each ReLU gives; empty: the spec's for all of them.
+    weight_widths: tuple[int, ...] = ()
+    activation_widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        hidden = len(self.network.hidden)
+        for name, needed in (("weight_widths", hidden + 1), ("activation_widths", hidden)):
+            widths = getattr(self, name)
+            if widths and len(widths) != needed:
+                raise ValueError(f"{name}: {len(widths)} widths, this network needs {needed}, or none for the spec's")
         levels = (0.0, *self.pruning.fractions)
         if self.deploy not in levels:
             raise ValueError(

@@ -51,14 +51,54 @@ def _run(given: argparse.Namespace) -> int:
     from recipes.pipeline import run
     from recipes.table import run_table
 
-    recipe = recipes()[given.recipe]()
-    if given.data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, source=_source(given.data)))
-    recipe = recipe.with_seed(given.seed).with_settings(given.set)
+    recipe = _on_data(given).with_seed(given.seed).with_settings(given.set)
     out = given.out or Path("runs") / given.recipe
     result = run(recipe, out, resume=given.resume, progress=sys.stderr.isatty())
     print(run_table(result, out))
     return 0 if result.hardware.proof.holds else NOT_EQUAL
+
+
+def _search(given: argparse.Namespace) -> int:
+    from recipes.search.crews import dask_cluster, local_processes
+    from recipes.search.front import FRONT_FILE, PICTURE_FILE, front_table, write_front
+    from recipes.search.objectives import objectives_of
+    from recipes.search.space import axes_of, per_layer, shortened
+    from recipes.search.study import Sampler, Search, search
+
+    recipe = shortened(_on_data(given).with_seed(given.seed), given.epochs).with_settings(given.set)
+    axes = axes_of(given.vary, given.set)
+    if given.per_layer:
+        axes = per_layer(axes, recipe)
+    config = Search(
+        recipe=recipe,
+        axes=axes,
+        objectives=objectives_of(given.objectives, axes),
+        sampler=Sampler(given.sampler),
+        seed=given.seed,
+    )
+    out = given.out or Path("runs") / f"search-{given.recipe}"
+    with dask_cluster(given.dask, given.workers) if given.dask else local_processes(given.workers) as crew:
+        points = search(
+            config,
+            out,
+            crew,
+            trials=given.trials,
+            storage=given.storage,
+            timeout=given.timeout,
+            resume=given.resume,
+            progress=sys.stderr.isatty(),
+        )
+    print(front_table(config, write_front(out, config, points)))
+    print(
+        f"\n{out / FRONT_FILE}, {out / PICTURE_FILE}; each trial is a run: qapsule export {out}/trials/NNNN --out DIR"
+    )
+    return 0
+
+
+def _on_data(given: argparse.Namespace) -> Recipe:
+    """The recipe asked for, on the data asked for."""
+    recipe = recipes()[given.recipe]()
+    return recipe if given.data is None else replace(recipe, data=replace(recipe.data, source=_source(given.data)))
 
 
 def _export(given: argparse.Namespace) -> int:
@@ -119,6 +159,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     run.set_defaults(command=_run)
+
+    search = commands.add_parser("search", help="find the networks that give most for what they cost")
+    search.add_argument("recipe", choices=list(recipes()))
+    search.add_argument("--trials", type=int, default=50, help="finished ones, of all calls together (default: 50)")
+    search.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this time")
+    search.add_argument("--vary", action="append", default=[], metavar="KEY=LOW:HIGH", help="or KEY=A/B/C: try these")
+    search.add_argument("--per-layer", action="store_true", help="weight and activation widths of each layer by itself")
+    search.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe; what is set does not vary"
+    )
+    search.add_argument(
+        "--objectives", metavar="NAMES", help="of macro_auc, accuracy, bops, multipliers, interval (macro_auc,bops)"
+    )
+    search.add_argument("--epochs", type=int, default=10, help="of each of a trial's trainings (default: 10)")
+    search.add_argument("--sampler", choices=["tpe", "nsga2"], default="tpe")
+    search.add_argument("--seed", type=int, default=0, help="of the sampler and of every trial (default: 0)")
+    search.add_argument("--data", metavar="NAME|PATH", help="as for run")
+    search.add_argument("--out", type=Path, help="folder for everything (default: runs/search-RECIPE)")
+    search.add_argument("--storage", metavar="URL", help="database, may be shared by machines (default: SQLite)")
+    search.add_argument("--workers", type=int, help="trials at a time (default: one for each core, or Dask worker)")
+    search.add_argument("--dask", metavar="ADDRESS", help="run trials on this Dask cluster, e.g. tcp://host:8786")
+    search.add_argument("--resume", action="store_true", help="go on with a search that was stopped")
+    search.set_defaults(command=_search)
 
     export = commands.add_parser("export", help="write the hardware project of a finished run")
     export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")

@@ -7,9 +7,23 @@ from itertools import pairwise
 import numpy as np
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from export.casts import covering
 from export.emulator import Emulator
 from export.ir import Const, Graph, Op, Tensor
-from export.ops import Affine, Cast, Dense, Flatten, Input, Modes, ReLU, SparseDense, Threshold
+from export.ops import (
+    Affine,
+    Cast,
+    ChannelCast,
+    Clip,
+    Dense,
+    Flatten,
+    Input,
+    Maximum,
+    Modes,
+    ReLU,
+    SparseDense,
+    Threshold,
+)
 
 QUANTIZER = Modes(Rounding.RND_CONV, Overflow.SAT)
 
@@ -73,7 +87,12 @@ def every_op(name: str = "every_op") -> Graph:
     modes = Modes(Rounding.RND_MIN_INF, Overflow.SAT)
     weight, bias = Const([[1, -3, 2], [3, 1, -1]], FixedPoint(3, 1)), Const([1, 2], FixedPoint(3, 2))
     add(Dense(narrow, sparse, weight, bias, modes))
-    return Graph(name, tuple(ops), (narrow,)).verify()
+    low, high = (Const(codes, narrow.format) for codes in ([-9, -32], [31, 6]))
+    clip = add(Clip(Tensor("clip", (2,), narrow.format), narrow, low, high))
+    formats = FixedPoint(3, -1), FixedPoint(4, 2)
+    channels = add(ChannelCast(Tensor("channels", (2,), covering(formats)), clip, formats, QUANTIZER))
+    largest = add(Maximum(Tensor("largest", (2,), FixedPoint(8, 2)), channels, narrow))
+    return Graph(name, tuple(ops), (largest,)).verify()
 
 
 def chain(name: str, names: list[str], size: int = 3) -> Graph:

@@ -1,25 +1,34 @@
-"""Random integer graphs and random quantized torch networks, small, seeded and covering.
+"""Random integer graphs, small, seeded and covering.
 
 ``random_graph`` draws ops directly, so that it reaches what no frontend writes: all 7 x 4 modes everywhere, odd
-formats, several readers and outputs. ``random_module`` draws what users train. Both can be lowered completely.
+formats, several readers and outputs. Beside it, ``random_modules`` draws what users train.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-import brevitas.nn as bnn
 import numpy as np
-import torch
-from torch import nn
-from torch.nn.utils import parametrize
 
-from compress.fixed import FixedPoint, Overflow, Rounding
-from compress.layers import QuantIdentity, QuantLinear, QuantReLU, QuantSpec, UncalibratedQuantizer
-from compress.mask import Mask
+from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
+from export.casts import covering
 from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
-from export.ops import Affine, Cast, Dense, Flatten, Input, Modes, ReLU, Requantize, SparseDense, Threshold
+from export.ops import (
+    Affine,
+    Cast,
+    ChannelCast,
+    Clip,
+    Dense,
+    Flatten,
+    Input,
+    Maximum,
+    Modes,
+    ReLU,
+    Requantize,
+    SparseDense,
+    Threshold,
+)
 from export.reuse import legal_reuse_factors
 
 SATURATING = (Overflow.SAT, Overflow.SAT_SYM)
@@ -46,7 +55,8 @@ def random_inputs(rng: np.random.Generator, graph: Graph, samples: int) -> list[
     drawn = []
     for op in graph.inputs:
         low, high = graph.bounds[op.output].range
-        drawn.append(np.clip(random_codes(rng, op.output.format, (samples, *op.output.shape)), low, high))
+        codes = np.clip(random_codes(rng, op.output.format, (samples, *op.output.shape)), low, high)
+        drawn.append(op.settled(codes))
     return drawn
 
 
@@ -54,7 +64,8 @@ def random_graph(rng: np.random.Generator) -> Graph:
     """Up to about twelve ops, up to eight neurons wide, numbers of 1 to about 20 bits. Every one is read or leaves."""
     draw = _Draw(rng)
     x = draw.enter()
-    makers = (draw.cast, draw.relu, draw.activation, draw.affine, draw.threshold, draw.requantize)
+    makers = (draw.cast, draw.by_channel, draw.relu, draw.clip, draw.activation, draw.affine, draw.threshold,
+              draw.requantize, draw.maximum)  # fmt: skip
     for _ in range(rng.integers(1, 4)):
         x = draw.dense(draw.narrow(x))
         for _ in range(rng.integers(0, 4)):
@@ -85,7 +96,9 @@ class _Draw:
         """An input; one with several axes is cast or scaled there, then flattened."""
         several = self.rng.random() < 0.25
         shape = tuple(self.rng.integers(1, 4, size=self.rng.integers(2, 4))) if several else (self.rng.integers(1, 9),)
-        x = self.add(Input(self.tensor("in", shape, random_format(self.rng, 12)), random_modes(self.rng)))
+        formats = self.formats(shape[0]) if self.rng.random() < 0.25 else None
+        fmt = random_format(self.rng, 12) if formats is None else covering(formats)
+        x = self.add(Input(self.tensor("in", shape, fmt), random_modes(self.rng), formats))
         if several:
             for make in (self.cast, self.relu, self.affine):
                 x = make(x) if self.rng.random() < 0.3 else x
@@ -105,6 +118,32 @@ class _Draw:
             finer = int(self.rng.integers(0, more + 1))
             target = FixedPoint(x.format.width + more, x.format.frac + finer, x.format.signed)
         return self.add(Cast(self.tensor("cast", x.shape, target), x, random_modes(self.rng)))
+
+    def formats(self, channels: int, frac: int = 2) -> tuple[FixedPoint | None, ...]:
+        """One per channel, near a binary point, some the same, some absent."""
+        widths, fracs = self.rng.integers(1, 7, size=3), frac + self.rng.integers(-3, 3, size=3)
+        kinds = [FixedPoint(w, f, bool(self.rng.integers(2))) for w, f in zip(widths, fracs, strict=True)]
+        return tuple(kinds[k] if k < 3 else None for k in self.rng.integers(0, 4, size=channels))
+
+    def by_channel(self, x: Tensor) -> Tensor:
+        formats = self.formats(x.shape[0], x.format.frac)
+        return self.add(ChannelCast(self.tensor("own", x.shape, covering(formats)), x, formats, random_modes(self.rng)))
+
+    def clip(self, x: Tensor) -> Tensor:
+        if x.format.width > 50:
+            return self.cast(x)
+        ends = np.sort(random_codes(self.rng, x.format, (2, x.shape[0])), axis=0)
+        low, high = (Const(codes, x.format) for codes in ends)
+        return self.add(Clip(self.tensor("clip", x.shape, x.format), x, low, high))
+
+    def maximum(self, x: Tensor) -> Tensor:
+        """Of two casts, as a leaky relu is."""
+        a, b = self.cast(x), self.cast(x)
+        try:
+            fmt = covering((a.format, b.format))
+        except FixedPointError:
+            return a
+        return self.add(Maximum(self.tensor("max", x.shape, fmt), a, b))
 
     def relu(self, x: Tensor) -> Tensor:
         return self.add(ReLU(self.tensor("relu", x.shape, ReLU.positive(x.format)), x))
@@ -186,6 +225,10 @@ class _Draw:
         scale = tuple(Fraction(int(n), denominator) / (size * drop) for n in numerators)
         offsets = self.rng.integers(-8 * denominator, 8 * denominator, size=channels)
         offset = tuple(Fraction(int(n), denominator) * out.format.lsb for n in offsets)
+        if self.rng.random() < 0.3 and modes.overflow in SATURATING:
+            formats = self.formats(channels, out.format.frac)
+            own = self.tensor("requantize", x.shape, covering(formats))
+            return self.add(Requantize(own, x, scale, offset, modes, formats))
         return self.add(Requantize(out, x, scale, offset, modes))
 
     def near(self, x: Tensor, what: str, widest: int = 14) -> Tensor:
@@ -193,110 +236,3 @@ class _Draw:
         fmt = random_format(self.rng, widest)
         frac = x.format.frac + int(self.rng.integers(-4, 2))
         return self.tensor(what, x.shape, FixedPoint(fmt.width, frac, fmt.signed))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
-    """A calibrated network in eval mode, and the shape of a sample. Redrawn where an activation never leaves zero."""
-    while True:
-        torch.manual_seed(int(rng.integers(1 << 31)))
-        try:
-            return _random_module(rng)
-        except UncalibratedQuantizer:
-            continue
-
-
-def has_power_of_two_scales(model: nn.Module) -> bool:
-    """Whether float64 arithmetic holds every number in it: then the module is exact, and the graph must equal it."""
-    inexact = (nn.BatchNorm1d,)
-    ours = (QuantLinear, QuantReLU, QuantIdentity)
-    layers = [m for m in model.modules() if isinstance(m, bnn.QuantLinear | bnn.QuantReLU | bnn.QuantIdentity)]
-    return all(isinstance(m, ours) for m in layers) and not any(isinstance(m, inexact) for m in model.modules())
-
-
-def _random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
-    brevitas = rng.random() < 0.4
-    images = rng.random() < 0.2
-    shape = tuple(int(n) for n in rng.integers(1, 4, size=3 if images else 1))
-    if not images:
-        shape = (int(rng.integers(1, 10)),)
-    n = int(np.prod(shape))
-    layers: list[nn.Module] = [QuantIdentity(spec=_spec(rng))]
-    if images:
-        layers.insert(int(rng.integers(0, 2)), nn.Flatten())
-    depth = int(rng.integers(1, 4))
-    for level in range(depth):
-        last = level == depth - 1
-        n_out = int(rng.integers(1, 9))
-        linear = _linear(rng, n, n_out, brevitas)
-        _sparsify(rng, linear)
-        layers.append(linear)
-        norm = rng.random() < 0.4
-        if norm:
-            layers.append(nn.BatchNorm1d(n_out, affine=bool(rng.random() < 0.8)))
-        if rng.random() < 0.2:
-            layers.append(nn.Dropout(0.3))
-        if brevitas and not last:
-            layers.append(bnn.QuantReLU(bit_width=int(rng.integers(2, 7))))
-        elif not last or norm or brevitas:
-            if rng.random() < 0.3:
-                layers.append(nn.ReLU())
-            layers.append(QuantReLU(spec=_spec(rng)) if rng.random() < 0.6 else QuantIdentity(spec=_spec(rng)))
-        n = n_out
-    model = nn.Sequential(*layers)
-    x = torch.tensor(rng.normal(size=(64, *shape)) * 2, dtype=torch.float32)
-    model.train()
-    with torch.no_grad():
-        for _ in range(2):
-            model(x)
-        for norm_layer in (m for m in model if isinstance(m, nn.BatchNorm1d)):
-            _unsettle(rng, norm_layer)
-        model.eval()(x)
-    return model, shape
-
-
-def _spec(rng: np.random.Generator) -> QuantSpec:
-    return QuantSpec(
-        weight_width=int(rng.integers(2, 9)),
-        bias_width=int(rng.integers(2, 17)) if rng.random() < 0.7 else None,
-        activation_width=int(rng.integers(1, 8)),
-        input_width=int(rng.integers(2, 11)),
-        activation_frac=int(rng.integers(-1, 5)) if rng.random() < 0.2 else None,
-        input_frac=int(rng.integers(0, 5)) if rng.random() < 0.2 else None,
-        weight_frac=int(rng.integers(1, 6)) if rng.random() < 0.2 else None,
-        input_signed=bool(rng.random() < 0.8),
-    )
-
-
-def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool) -> nn.Module:
-    bias = bool(rng.random() < 0.8)
-    if not brevitas:
-        return QuantLinear(n_in, n_out, bias=bias, spec=_spec(rng))
-    return bnn.QuantLinear(
-        n_in,
-        n_out,
-        bias=bias,
-        weight_bit_width=int(rng.integers(2, 9)),
-        weight_scaling_per_output_channel=bool(rng.random() < 0.5),
-    )
-
-
-def _sparsify(rng: np.random.Generator, linear: nn.Module) -> None:
-    """Spread the magnitudes; mask some weights, now and then a whole layer."""
-    with torch.no_grad():
-        linear.weight.mul_(2.0 ** int(rng.integers(-3, 3)))
-    if rng.random() < 0.6:
-        kept = torch.tensor(rng.random(tuple(linear.weight.shape)) < rng.choice([0.0, 0.2, 0.6], p=[0.1, 0.5, 0.4]))
-        parametrize.register_parametrization(linear, "weight", Mask(kept))
-
-
-def _unsettle(rng: np.random.Generator, norm: nn.BatchNorm1d) -> None:
-    """Statistics and parameters of any sign, a zero among them."""
-    size = norm.num_features
-    norm.running_mean.copy_(torch.tensor(rng.normal(size=size)))
-    norm.running_var.copy_(torch.tensor(rng.random(size) * 2 + 0.1))
-    if norm.affine:
-        norm.weight.copy_(torch.tensor(np.where(rng.random(size) < 0.1, 0.0, rng.normal(size=size))))
-        norm.bias.copy_(torch.tensor(rng.normal(size=size)))

@@ -104,7 +104,7 @@ def test_gradient_stops_exactly_where_brevitas_clips(width, dtype):
         signed = kind == "identity" and width > 1
         spec = QuantSpec(activation_width=width, input_width=width, input_signed=signed)
         lean, brevitas = twins(spec, dtype, kind)
-        grid = Grid(width, signed=signed)
+        grid = lean._grid
         edges = [grid.low - 0.5, grid.low, 0.0, 0.5, grid.high, grid.high + 0.5]
         near = torch.tensor(edges, dtype=torch.float64).to(dtype) * 2.0**-grid.magnitude_bits
         points = [near]

@@ -19,21 +19,33 @@ from brevitas.quant import (
 from brevitas.quant_tensor import IntQuantTensor
 from torch import nn
 
-from compress.fixed import Rounding, encode
+from compress.fixed import FixedPoint, Overflow, Rounding, encode
 from compress.layers import (
     Kind,
+    QuantConv1d,
+    QuantConv2d,
+    QuantHardSigmoid,
+    QuantHardTanh,
     QuantIdentity,
     QuantizedArray,
+    QuantLeakyReLU,
     QuantLinear,
     QuantReLU,
+    QuantReLU6,
+    QuantSigmoid,
     QuantSpec,
+    QuantTanh,
+    Scale,
     UncalibratedQuantizer,
     UnreadableQuantizer,
+    accumulator_of,
     activation_of,
     bias_of,
     format_of,
     is_quantized,
     kind,
+    output_of,
+    scale_of,
     weight_of,
     width_of,
 )
@@ -83,9 +95,10 @@ def test_an_activation_is_what_its_reading_says(make, width):
     layer(x)
     layer.eval()
     read = activation_of(layer)
-    assert read.rounding is Rounding.RND_CONV and not read.narrow and read.width == width == width_of(layer)
-    assert read.signed is (make is QuantIdentity)
-    codes = encode((x.relu() if make is QuantReLU else x).numpy(), read.format, read.rounding)
+    assert read.rounding is Rounding.RND_CONV and read.width == width == width_of(layer)
+    assert read.signed is (make is QuantIdentity) and read.narrow is (read.signed and width == 2)
+    overflow = Overflow.SAT_SYM if read.narrow else Overflow.SAT
+    codes = encode((x.relu() if make is QuantReLU else x).numpy(), read.format, read.rounding, overflow)
     assert np.array_equal(layer(x).detach().numpy(), read.format.values(codes))
     assert format_of(layer) == read.format
 
@@ -158,13 +171,8 @@ def test_plain_brevitas_activations():
         (lambda: bnn.QuantLinear(3, 2, input_quant=Int8ActPerTensorFloat), weight_of, "it has an input_quant"),
         (lambda: bnn.QuantLinear(3, 2, output_quant=Int8ActPerTensorFloat), bias_of, "it has an output_quant"),
         (lambda: bnn.QuantLinear(3, 2, weight_quant=ShiftedUint8WeightPerTensorFloat), weight_of, "its zero point is"),
-        (
-            lambda: bnn.QuantLinear(3, 2, weight_quant=SignedBinaryWeightPerTensorConst, weight_scaling_const=0.1),
-            weight_of,
-            "binary quantizers",
-        ),
-        (lambda: nn.Linear(3, 2), weight_of, "a Linear is not a quantized linear layer"),
-        (lambda: bnn.QuantSigmoid(), activation_of, "a QuantSigmoid is not a quantized relu or identity layer"),
+        (lambda: nn.Linear(3, 2), weight_of, "a Linear is not a quantized linear, conv1d or conv2d layer"),
+        (lambda: bnn.QuantSigmoid(), activation_of, "a QuantSigmoid is not a quantized relu, identity, .* layer"),
         (lambda: bnn.QuantReLU(input_quant=Int8ActPerTensorFloat), activation_of, "it has an input_quant"),
         (lambda: bnn.QuantReLU(float_to_int_impl_type="CEIL"), activation_of, "no vendor's type rounds like"),
         (lambda: bnn.QuantLinear(3, 2, weight_quant=None), format_of, "it is not quantized"),
@@ -201,7 +209,12 @@ def test_kinds():
     assert kind(QuantLinear(1, 1)) is kind(bnn.QuantLinear(1, 1, True)) is Kind.LINEAR
     assert kind(QuantReLU()) is kind(bnn.QuantReLU()) is Kind.RELU
     assert kind(QuantIdentity()) is kind(bnn.QuantIdentity()) is Kind.IDENTITY
-    assert kind(bnn.QuantTanh()) is kind(bnn.QuantConv2d(1, 1, 1)) is Kind.OTHER
+    assert kind(QuantConv1d(1, 1, 1)) is kind(bnn.QuantConv1d(1, 1, 1)) is Kind.CONV1D
+    assert kind(QuantConv2d(1, 1, 1)) is kind(bnn.QuantConv2d(1, 1, 1)) is Kind.CONV2D
+    assert kind(bnn.QuantTanh()) is kind(bnn.QuantConvTranspose1d(1, 1, 1)) is Kind.OTHER
+    ours = [QuantReLU6(), QuantLeakyReLU(0.25), QuantHardTanh(), QuantHardSigmoid(), QuantTanh(), QuantSigmoid()]
+    names = ["relu6", "leaky relu", "hard tanh", "hard sigmoid", "tanh", "sigmoid"]
+    assert [kind(layer).value for layer in ours] == names
     assert kind(nn.Linear(1, 1)) is None and not is_quantized(nn.ReLU()) and is_quantized(bnn.QuantTanh())
 
 
@@ -211,3 +224,34 @@ def test_fraction_bits_of_a_scale():
     for scale in (Fraction(3, 4), Fraction(3), Fraction(0)):
         with pytest.raises(UnreadableQuantizer, match="is not a power of two"):
             frac_of(scale)
+
+
+def test_plain_brevitas_binary_weights_are_read_as_two_bits():
+    layer = bnn.QuantLinear(6, 4, weight_quant=SignedBinaryWeightPerTensorConst, weight_scaling_const=0.1).eval()
+    with torch.no_grad():
+        layer.weight[0, 0] = 0.0
+    read = weight_of(layer)
+    assert (read.width, read.signed) == (2, True) and set(read.codes.flat) == {-1, 1} and read.codes[0, 0] == 1
+    assert torch.equal(values_of(read, torch.float32), layer.quant_weight().value)
+
+
+@pytest.mark.parametrize("scale", list(Scale))
+def test_the_rescaling_constants_are_exact(scale):
+    layer = QuantConv2d(3, 4, 3, spec=QuantSpec(weight_width=5, weight_scale=scale, weight_per_channel=True))
+    assert scale_of(layer) == tuple(Fraction(s) for s in layer.quant_weight().scale.flatten().tolist())
+    tanh = QuantTanh(spec=QuantSpec(activation_width=5, activation_scale=scale))
+    tanh(torch.randn(50))
+    assert scale_of(tanh) == (Fraction(tanh.act_quant.scale().item()),)
+    assert scale_of(bnn.QuantLinear(2, 2, True, weight_quant=None)) is None
+
+
+def test_what_stands_behind_the_sums():
+    plain = QuantLinear(3, 2)
+    assert output_of(plain) is accumulator_of(plain) is output_of(bnn.QuantLinear(3, 2, True)) is None
+    layer = QuantConv1d(3, 2, 1, spec=QuantSpec(output_width=7, output_frac=3, accumulator=FixedPoint(12, 4)))
+    assert accumulator_of(layer) == FixedPoint(12, 4)
+    assert output_of(layer).format == FixedPoint(7, 3)
+    with pytest.raises(UncalibratedQuantizer, match=r"^fc\.output: its range has not seen any data"):
+        output_of(QuantLinear(3, 2, spec=QuantSpec(output_width=7)), "fc")
+    with pytest.raises(UnreadableQuantizer, match=r"^act: a QuantReLU is not a quantized linear, conv1d or conv2d"):
+        output_of(QuantReLU(), "act")

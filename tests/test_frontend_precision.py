@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 
 from compress.fixed import FixedPoint, Overflow, Rounding, cast, encode
 from compress.mask import Mask
-from export.frontends.precision import Precision
+from compress.profile import profile
+from export.frontends.precision import Precision, suggested
 from export.frontends.torch import lower
 from export.ops import Modes
 from export.passes import run
@@ -121,3 +122,38 @@ def test_float_masks_are_zeros_too():
     kept = torch.rand(4, 8) < 0.3
     parametrize.register_parametrization(model[0], "weight", Mask(kept))
     assert not lower(model, (8,), precision=Precision()).ops[1].weight.codes[~kept.numpy()].any()
+
+
+@pytest.mark.parametrize("modes", [(Rounding.RND_CONV, Overflow.SAT), (Rounding.TRN, Overflow.WRAP)])
+def test_what_a_profile_suggests(modes):
+    """Formats by layer, batch norm and hard tanh among them; equal to rounding in torch after each layer."""
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3), settled(nn.BatchNorm1d(3)), nn.Hardtanh(-2, 2), nn.Linear(3, 2)
+    ).eval()
+    x = torch.tensor(samples(4), dtype=torch.float32)
+    suggestion = profile(model, x).suggest(12, rounding=modes[0], overflow=modes[1])
+    graph = lower(model, (4,), **suggested(suggestion))
+    for stage in (graph, run(graph)):
+        codes = stage.eval(stage.inputs[0].encode(x.numpy()))
+        assert (stage.outputs[0].format.values(codes) == by_hand(model, x.double(), suggestion)).all()
+    assert len(np.unique(codes)) > 50
+
+
+def by_hand(model, x, suggestion):
+    def fitted(values, fmt, modes):
+        codes = encode(values.detach().numpy(), fmt, *modes)
+        return torch.from_numpy(fmt.values(codes))
+
+    nearest = Rounding.RND_CONV, Overflow.SAT
+    y = fitted(x, suggestion.input, nearest)
+    for name, layer in model.double().named_children():
+        if isinstance(layer, nn.Linear):
+            formats = suggestion.layers[name]
+            weight, bias = fitted(layer.weight, formats.weight, nearest), fitted(layer.bias, formats.bias, nearest)
+            y = nn.functional.linear(y, weight, bias)
+        else:
+            y = layer(y)
+        if name in suggestion.layers:
+            y = fitted(y, suggestion.layers[name].result, (suggestion.rounding, suggestion.overflow))
+    model.float()
+    return y.numpy()

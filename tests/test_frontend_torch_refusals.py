@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from compress.fixed import FixedPoint
-from compress.layers import QuantIdentity, QuantLinear, QuantReLU, QuantSpec, activation_of
+from compress.layers import QuantConv1d, QuantIdentity, QuantLinear, QuantReLU, QuantSpec, activation_of
 from export.frontends.precision import Precision
 from export.frontends.torch import lower
 from export.ir import GraphError
@@ -71,7 +71,10 @@ def diverged(value):
     return layer
 
 
-SUPPORTED = "linear, ReLU, identity, BatchNorm1d, Flatten and Dropout layers"
+SUPPORTED = (
+    "linear, ReLU, ReLU6, LeakyReLU, hard tanh, hard sigmoid, tanh, sigmoid, identity, BatchNorm1d, Flatten and "
+    "Dropout layers"
+)
 SEQUENTIAL = "{label} ({layer}): has no exact lowering; supported are " + SUPPORTED
 LEAVE = ": replace it, or leave it out of the exported part"
 CALL = "{call}: this call has no exact lowering; supported are relu and flatten(1) as calls, and " + SUPPORTED
@@ -87,6 +90,14 @@ REFUSED = {
         SEQUENTIAL.format(label="flat", layer="Flatten(start_dim=0, end_dim=-1)") + LEAVE),
     "Brevitas layer": (lambda: module(lambda s, x: s.act(s.quant(x)), act=bnn.QuantSigmoid()),
                        SEQUENTIAL.format(label="act", layer="QuantSigmoid")),
+    "convolution": (
+        lambda: module(lambda s, x: s.conv(s.quant(x)), conv=QuantConv1d(1, 2, 3)),
+        SEQUENTIAL.format(label="conv", layer="QuantConv1d")),
+    "pooling": (lambda: module(lambda s, x: s.pool(s.quant(x)), pool=nn.MaxPool1d(2)),
+                SEQUENTIAL.format(label="pool", layer=nn.MaxPool1d(2)) + LEAVE),
+    "a steep leaky relu": (lambda: module(lambda s, x: s.act(s.quant(x)), act=nn.LeakyReLU(1.5)),
+                           SEQUENTIAL.format(label="act", layer="LeakyReLU(negative_slope=1.5)") + LEAVE),
+    "concatenation": (lambda: module(lambda s, x: torch.cat([s.quant(x), s.quant(x)], 1)), CALL.format(call="cat")),
     "call": (lambda: module(lambda s, x: torch.sigmoid(s.quant(x))), CALL.format(call="sigmoid")),
     "call in a submodule": (
         lambda: module(lambda s, x: s.inner(s.quant(x)), inner=module(lambda s, x: F.gelu(x))),
@@ -164,7 +175,7 @@ REFUSED = {
         "QuantReLU between them"),
     "batch norm after a pending relu": (
         lambda: module(lambda s, x: s.b(F.relu(s.a(s.quant(x)))), a=settled(nn.BatchNorm1d(4)), b=nn.BatchNorm1d(4)),
-        "b: follows a relu that no quantizer follows; use QuantReLU before it"),
+        "b: follows a relu that no quantizer follows; use a quantized layer before it"),
     "a relu at the output": (
         lambda: module(lambda s, x: F.relu(s.norm(s.quant(x))), norm=_half(nn.BatchNorm1d(4, eps=0))),
         "norm: leaves the network with scale 0.5 and a relu, which no fixed-point format says; end with a quantizer "
@@ -227,8 +238,8 @@ def test_a_float_scale_at_the_input():
     with pytest.raises(GraphError) as error:
         lower(model, (4,))
     assert str(error.value) == (
-        f"0: quantizes the model's input with scale {scale}, which is no power of two; use "
-        "compress.layers.QuantIdentity, whose scale is"
+        f"0: quantizes the model's input with scale {scale}, which is no power of two; use a QuantIdentity with "
+        "input_scale=Scale.POWER_OF_TWO, its default"
     )
 
 

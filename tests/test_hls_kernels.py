@@ -31,7 +31,8 @@ from compress.fixed import Codes, FixedPoint, Overflow, Rounding, cast
 
 F = FixedPoint.of
 N_IN, N_OUT, SAMPLES = 6, 4, 64
-KERNELS = ("affine", "cast", "dense", "pragmas", "relu", "sparse_dense", "threshold", "trace")
+LAYERS = ("affine", "cast", "channel_cast", "clip", "dense", "maximum", "relu", "sparse_dense", "threshold")
+KERNELS = (*LAYERS, "pragmas", "trace")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Type:
 X = Type(F(6, 3))
 WEIGHT = Type(F(5, 1))
 BIAS = Type(F(7, 2))
+NARROW = Type(F(5, 2, False), Rounding.RND_CONV, Overflow.SAT)
 #: Holds every sum; has no fraction to spare, so that each product loses bits; overflows half-way, and is clipped there.
 ACCUMULATORS = {
     "exact": Type(F(16, 8), Rounding.TRN, None),
@@ -82,6 +84,8 @@ def constants() -> dict[str, Codes]:
         "level": np.sort(draw.integers(X.fmt.min_code, X.fmt.max_code + 1, (N_IN, 20)), axis=1),
         "start": np.array([0, 20, 0, 20, 3, 28]),
         "step": np.array([1, -1, 1, -1, 1, -1]),
+        "low": np.array([-32, -20, -3, 0, 4, -32]),
+        "high": np.array([31, 20, 11, 5, 4, -7]),
     }
 
 
@@ -132,6 +136,26 @@ def threshold_reference(x: list[int]) -> list[int]:
     ]
 
 
+#: The formats of a cast by channel and their elements; element 4 has none.
+BY_CHANNEL = {
+    "coarse": (Type(F(3, 2), Rounding.RND_CONV, Overflow.SAT), (0, 5)),
+    "fine": (Type(FixedPoint(2, 3), Rounding.RND_CONV, Overflow.SAT), (1, 2, 3)),
+}
+
+
+def channel_cast_reference(x: list[int]) -> list[int]:
+    y = [0] * N_IN
+    for kind, elements in BY_CHANNEL.values():
+        for i in elements:
+            y[i] = kind.cast(x[i], X.fmt.frac) << 3 - kind.fmt.frac
+    return y
+
+
+def clip_reference(x: list[int]) -> list[int]:
+    named = constants()
+    return [min(max(v, int(a)), int(b)) for v, a, b in zip(x, named["low"], named["high"], strict=True)]
+
+
 def kernels() -> dict[str, Kernel]:
     """Every kernel, in every variant, by name."""
     found = {}
@@ -145,12 +169,20 @@ def kernels() -> dict[str, Kernel]:
         for r, order in product((1, 4, nonzero), ("by_row", "by_col")):
             call = f"sparse_dense<{r}>(x, y, {order}, bias)"
             found[f"sparse_dense_{r}_{order}_{name}"] = Kernel(call, acc, N_OUT, reference)
-    narrow = Type(F(5, 2, False), Rounding.RND_CONV, Overflow.SAT)
+    narrow = NARROW
     found["relu"] = Kernel("relu(x, y)", narrow, N_IN, lambda x: [narrow.cast(max(v, 0), X.fmt.frac) for v in x])
     found["cast"] = Kernel("cast(x, y)", narrow, N_IN, lambda x: [narrow.cast(v, X.fmt.frac) for v in x])
     found["affine"] = Kernel("affine(x, y, scale, offset)", narrow, N_IN, affine_reference(narrow))
     stairs = Type(F(5, 3, False), Rounding.TRN, None)
     found["threshold"] = Kernel("threshold(x, y, level, start, step)", stairs, N_IN, threshold_reference)
+    covering = Type(FixedPoint(5, 3), Rounding.TRN, None)
+    by_channel = "; qapsule::".join(f"channel_cast<{name}_t>(x, y, {name})" for name in BY_CHANNEL)
+    by_channel += "; qapsule::channel_zero(y, zero)"
+    found["channel_cast"] = Kernel(by_channel, covering, N_IN, channel_cast_reference)
+    found["clip"] = Kernel("clip(x, y, low, high)", Type(F(6, 3), Rounding.TRN, None), N_IN, clip_reference)
+    shifted, call = affine_reference(narrow), "affine(x, other, scale, offset); qapsule::maximum(x, other, y)"
+    both = Type(FixedPoint(6, 3), Rounding.TRN, None)
+    found["maximum"] = Kernel(call, both, N_IN, lambda x: list(map(max, x, shifted(x))))
     return found
 
 
@@ -188,6 +220,12 @@ def design(flavour: Flavour) -> str:
         array("level", X, named["level"]),
         array("start", Type(FixedPoint(6, 2, False)), named["start"]),
         array("step", Type(stairs), named["step"]),
+        array("low", X, named["low"]),
+        array("high", X, named["high"]),
+        *(f"typedef {kind.spell(flavour)} {name}_t;" for name, (kind, _) in BY_CHANNEL.items()),
+        *(f"static const int {name}[] = {braces(elements)};" for name, (_, elements) in BY_CHANNEL.items()),
+        "static const int zero[] = {4};",
+        f"static {NARROW.spell(flavour)} other[{N_IN}];",
         f"typedef {X.spell(flavour)} x_t;",
     ]
     calls = []
@@ -330,33 +368,7 @@ def test_an_illegal_reuse_factor_says_why(body: str, sentence: str, tmp_path: Pa
     assert sentence in done.stderr
 
 
-DIRECTIVES = """BEGIN
-QAPSULE_UNROLLED(inputs) QAPSULE_UNROLL
-QAPSULE_PIPELINED(steps, 3) QAPSULE_PIPELINE(3)
-QAPSULE_INLINE QAPSULE_DATAFLOW
-QAPSULE_PARTITION(w, 0) QAPSULE_RESHAPE(w, 2) QAPSULE_PACK(w)
-"""
-XILINX = """inputs: #pragma HLS UNROLL
-steps: #pragma HLS PIPELINE II = 3
-#pragma HLS INLINE #pragma HLS DATAFLOW
-#pragma HLS ARRAY_PARTITION variable = w complete dim = 0 #pragma HLS ARRAY_RESHAPE variable = w complete dim = 2
-"""
-TOOLS = {
-    "__VITIS_HLS__": XILINX + "#pragma HLS AGGREGATE variable = w compact = bit",
-    "__VIVADO_HLS__": XILINX + "#pragma HLS DATA_PACK variable = w",
-    "__SYNTHESIS__": "#pragma hls_unroll yes inputs: #pragma hls_pipeline_init_interval 3 steps:",
-    "QAPSULE_CATAPULT": "#pragma hls_unroll yes inputs: #pragma hls_pipeline_init_interval 3 steps:",
-    "__INTELFPGA_COMPILER__": "inputs: #pragma unroll steps: #pragma ii 3",
-    "ORDINARY": "",
-}
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_each_tool_sees_its_own_directives(tool: str, tmp_path: Path) -> None:
-    source = '#include "qapsule/pragmas.h"\n' + DIRECTIVES
-    done = try_build(source, tmp_path / "pragmas", Flavour("none", ""), "-E", "-P", f"-D{tool}")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "pragmas").read_text().split("BEGIN")[1].split() == TOOLS[tool].split()
+TOOLS = ("__VITIS_HLS__", "__VIVADO_HLS__", "__SYNTHESIS__", "QAPSULE_CATAPULT", "__INTELFPGA_COMPILER__", "ORDINARY")
 
 
 @pytest.mark.parametrize("tool", TOOLS)

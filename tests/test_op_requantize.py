@@ -8,6 +8,7 @@ import reference
 from reference import MODES
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from export.casts import covering
 from export.intervals import Bounds
 from export.ir import GraphError, Tensor
 from export.ops import Modes, Requantize
@@ -41,6 +42,23 @@ def test_bounds_hold_and_are_tight_where_nothing_wraps(rounding, overflow):
             assert (bounds.low <= made.min(axis=0)).all() and (made.max(axis=0) <= bounds.high).all()
             if overflow in (Overflow.SAT, Overflow.SAT_SYM):
                 assert (bounds.low == made.min(axis=0)).all() and (made.max(axis=0) == bounds.high).all()
+
+
+FORMATS = (FixedPoint(3, 1), FixedPoint(4, 0), None, FixedPoint(5, 3))
+
+
+@pytest.mark.parametrize(("rounding", "overflow"), MODES)
+def test_each_channel_in_a_format_of_its_own(rounding, overflow):
+    """One rounding, into the channel's format: not into the finer one that covers them all."""
+    output, codes = covering(FORMATS), reference.every_code(X)
+    op = Requantize(Tensor("y", (4,), output), Tensor("x", (4,), X), SCALE, OFFSET, Modes(rounding, overflow), FORMATS)
+    y = op.eval(np.stack([codes] * 4, axis=1))
+    for channel, fmt in enumerate(FORMATS):
+        exact = reference.values(codes, X) * SCALE[channel] + OFFSET[channel]
+        made = None if fmt is None else reference.values(reference.casts(exact, fmt, rounding, overflow), fmt)
+        assert (reference.values(y[:, channel], output) == (0 if made is None else made)).all()
+    bounds = op.bounds(Bounds.everywhere((4,), -32, 31))
+    assert (bounds.low <= y.min(axis=0)).all() and (y.max(axis=0) <= bounds.high).all()
 
 
 def test_ratio_is_the_map_between_codes():

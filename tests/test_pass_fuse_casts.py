@@ -6,8 +6,9 @@ import pytest
 from equality import RND_SAT, TRN_WRAP, chain, entry, kinds, on_random_graphs, same_bits
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from export.casts import covering
 from export.ir import Tensor
-from export.ops import Cast, Modes, ReLU, Requantize
+from export.ops import Cast, ChannelCast, Modes, ReLU, Requantize
 from export.passes.fuse_casts import fuse_casts
 
 X = FixedPoint(6, 2)
@@ -49,6 +50,18 @@ def test_a_relu_before_an_unsigned_cast(rounding, overflow):
     same_bits(graph, result)
     saturates = overflow in (Overflow.SAT, Overflow.SAT_SYM)
     assert kinds(result) == (["Input", "Cast"] if saturates else ["Input", "ReLU", "Cast"])
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_relu_before_a_cast_by_channel(signed):
+    formats = (FixedPoint(3, 1, signed), None, FixedPoint(2, 2, signed))
+    x = entry(X)
+    r = relu(x)
+    wide = cast("c", r, FixedPoint(9, 3))
+    graph = chain(x, r, wide, ChannelCast(t("y", covering(formats)), wide.output, formats, SAT))
+    result = fuse_casts(graph)
+    same_bits(graph, result)
+    assert kinds(result) == (["Input", "ReLU", "ChannelCast"] if signed else ["Input", "ChannelCast"])
 
 
 def test_a_relu_before_a_signed_cast_stays():

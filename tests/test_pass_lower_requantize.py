@@ -7,12 +7,13 @@ import pytest
 from equality import chain, kinds, on_random_graphs
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from export.casts import covering
 from export.ir import GraphError, Tensor
 from export.ops import Input, Modes, Requantize
-from export.passes.lower_requantize import lower_requantize
+from export.passes.lower_requantize import lower_requantize, staircases, threshold
 
 SAT = (Overflow.SAT, Overflow.SAT_SYM)
-
+SATURATING = Modes(Rounding.RND_CONV, Overflow.SAT)
 
 X, Y = FixedPoint(8, 2), FixedPoint(4, 1)
 
@@ -143,3 +144,34 @@ def test_where_nothing_is_exact_it_says_so():
         "y: no exact multiplier of up to 48 bits exists, and comparisons need at most 4096 steps that stay within "
         "fixed<24,24>; use a power-of-two scale or a narrower, saturating activation"
     )
+
+
+@pytest.mark.parametrize("overflow", SAT)
+@pytest.mark.parametrize("rounding", Rounding)
+def test_channels_with_formats_of_their_own(rounding, overflow):
+    """Multipliers, then a cast by channel; or comparisons, whose steps are each as high as the channel is coarse."""
+    formats = (FixedPoint(3, 1), FixedPoint(2, -1), None, FixedPoint(4, 3), FixedPoint(1, 0))
+    x = Input(Tensor("x", (5,), X))
+    found = set()
+    for numerator, denominator in ((3, 7), (-11, 13), (1, 8), (5, 1 << 40)):
+        scale = tuple(Fraction(numerator, denominator + k) for k in range(5))
+        offset = tuple(Fraction(k - 2, 9) for k in range(5))
+        modes = Modes(rounding, overflow)
+        q = Requantize(Tensor("y", (5,), covering(formats)), x.output, scale, offset, modes, formats)
+        graph = chain(x, q)
+        result = lower_requantize(graph).verify()
+        codes = np.stack([np.arange(X.min_code, X.max_code + 1)] * 5, axis=1)
+        assert (graph.eval(codes) == result.eval(codes)).all()
+        assert result.outputs == graph.outputs
+        found.add(tuple(kinds(result)))
+    assert ("Input", "Affine", "ChannelCast") in found
+    stairs = staircases(q, graph)
+    assert (chain(x, threshold(q, stairs)).eval(codes) == graph.eval(codes)).all()
+
+
+def test_the_name_of_the_exact_sum_is_nobodys():
+    x = Input(Tensor("y.exact", (1,), X))
+    formats = (FixedPoint(3, 1),)
+    q = Requantize(Tensor("y", (1,), formats[0]), x.output, (Fraction(1, 3),), (Fraction(1, 9),), SATURATING, formats)
+    result = lower_requantize(chain(x, q))
+    assert [op.name for op in result] == ["y.exact", "y.exact_", "y"]

@@ -8,8 +8,23 @@ import pytest
 from equality import RND_SAT, TRN_WRAP, chain, const, entry, kinds, on_random_graphs, same_bits
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from export.casts import covering
 from export.ir import Graph, GraphError, Tensor
-from export.ops import Affine, Cast, Dense, Flatten, Input, Modes, ReLU, Requantize, SparseDense, Threshold
+from export.ops import (
+    Affine,
+    Cast,
+    ChannelCast,
+    Clip,
+    Dense,
+    Flatten,
+    Input,
+    Maximum,
+    Modes,
+    ReLU,
+    Requantize,
+    SparseDense,
+    Threshold,
+)
 from export.passes.prune_neurons import prune_neurons, take
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)
@@ -71,6 +86,22 @@ def threshold(name, x):
     return Threshold(replace(x.output, name=name, format=ACT), x.output, level, start, step)
 
 
+FORMATS = (FixedPoint(3, 0, False), FixedPoint(2, 2, False), None, FixedPoint(4, 1, False), None)
+
+
+def by_channel(name, x):
+    return ChannelCast(replace(x.output, name=name, format=covering(FORMATS)), x.output, FORMATS, RND_SAT)
+
+
+def requantize_by_channel(name, x):
+    return replace(requantize(name, x), output=replace(x.output, name=name, format=covering(FORMATS)), formats=FORMATS)
+
+
+def clip(name, x):
+    low, high = (const(codes, x.output.format) for codes in ([-9, 0, 3, -40, 7], [90, 80, 70, 60, 50]))
+    return Clip(replace(x.output, name=name), x.output, low, high)
+
+
 def relu(name, x):
     return ReLU(replace(x.output, name=name, format=ReLU.positive(x.output.format)), x.output)
 
@@ -79,11 +110,11 @@ def flatten(name, x):
     return Flatten(replace(x.output, name=name), x.output)
 
 
-@pytest.mark.parametrize("between", [requantize, affine, threshold, relu, flatten])
+@pytest.mark.parametrize("between", [requantize, affine, threshold, relu, flatten, clip])
 def test_through_every_op_that_acts_channel_by_channel(between):
     x = entry(X)
     one = dense("one", x, FIRST, FIRST_BIAS)
-    if between in (relu, flatten):
+    if between in (relu, flatten, clip):
         middle = [between("b", one)]
         middle.append(cast("act", middle[0]))
     else:
@@ -93,6 +124,43 @@ def test_through_every_op_that_acts_channel_by_channel(between):
     result = prune_neurons(graph)
     same_bits(graph, result)
     assert shapes(result)["one"] == shapes(result)["act"] == 2
+
+
+@pytest.mark.parametrize("between", [by_channel, requantize_by_channel])
+def test_channels_without_bits_go(between):
+    """The third would be felt; as it is always zero, the two that are left are the fourth and the first."""
+    second = np.array([[2, 0, 5, -1, 0], [0, 0, -3, 7, 0]])
+    x = entry(X)
+    one = dense("one", x, FIRST, FIRST_BIAS)
+    act = between("act", one)
+    graph = chain(x, one, act, dense("two", act, second, [1, 2]))
+    result = prune_neurons(graph)
+    same_bits(graph, result)
+    assert shapes(result) == {"x": 3, "one": 2, "act": 2, "two": 2}
+    assert result.ops[2].formats == (FORMATS[0], FORMATS[3])
+
+
+def test_an_input_channel_without_bits_stays_and_is_multiplied_by_nothing():
+    formats = (FixedPoint(4, 2), None, FixedPoint(2, 1))
+    x = Input(Tensor("x", (3,), covering(formats)), RND_SAT, formats)
+    again = ChannelCast(Tensor("again", (3,), x.output.format), x.output, formats, RND_SAT)
+    graph = chain(x, again, dense("one", again, [[1, -2, 3], [4, 5, 0]], [1, 2]))
+    result = prune_neurons(graph)
+    same_bits(graph, result)
+    assert result.ops[2].matrix.tolist() == [[1, 0, 3], [4, 0, 0]]
+    assert prune_neurons(result) is result
+
+
+def test_the_larger_of_two_keeps_what_either_must():
+    x = entry(X)
+    one, two = dense("one", x, FIRST, FIRST_BIAS), dense("two", x, FIRST[::-1], FIRST_BIAS)
+    largest = Maximum(Tensor("max", (5,), ACC), one.output, two.output)
+    act = cast("act", largest)
+    ends = [dense("y", act, [[0, 0, 0, 2, 0]], [1]), dense("z", two, [[0, 3, 0, 0, 0]], [1], FixedPoint(30, 8))]
+    graph = chain(x, one, two, largest, act, *ends, outputs=tuple(end.output for end in ends))
+    result = prune_neurons(graph)
+    same_bits(graph, result)
+    assert {name: n for name, n in shapes(result).items() if n == 2} == dict.fromkeys(("one", "two", "max", "act"), 2)
 
 
 @pytest.mark.parametrize("overflow", Overflow)
@@ -134,8 +202,10 @@ def test_inputs_and_outputs_keep_their_shape():
     only = dense("only", x, [[0, 1, 0], [0, 0, 0]], [1, 2])
     graph = chain(x, only)
     assert prune_neurons(graph) is graph
-    for graph in (chain(*network().ops, outputs=tuple(op.output for op in network())),):
-        assert prune_neurons(graph) is graph
+    graph = chain(*network().ops, outputs=tuple(op.output for op in network()))
+    result = prune_neurons(graph)
+    same_bits(graph, result)
+    assert shapes(result) == shapes(graph)
 
 
 def test_a_cast_of_the_input_keeps_its_shape_too():

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 from many import Many
-from random_networks import has_power_of_two_scales, random_graph, random_inputs, random_module
+from random_modules import has_power_of_two_scales, random_module
+from random_networks import random_graph, random_inputs
 
 from export.backend import Backend
 from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
 from export.frontends.torch import lower
 from export.ir import Const, Graph, GraphError
-from export.ops import Dense, SparseDense
+from export.ops import Dense, Input, SparseDense
 from export.passes import run
 from export.vendor_headers import ac_include, ap_include
 
@@ -81,8 +82,10 @@ def values(graph: Graph, traced: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 def test_they_cover_what_there_is(networks: list[Drawn]) -> None:
     kinds = Counter(type(op).__name__ for d in networks for op in d.graph)
-    for name in ("Input", "Cast", "ReLU", "Flatten", "Dense", "SparseDense", "Affine", "Threshold"):
+    casts, layers = ("Cast", "ChannelCast", "Clip", "Affine", "Threshold"), ("Dense", "SparseDense")
+    for name in ("Input", "ReLU", "Maximum", "Flatten", *casts, *layers):
         assert kinds[name], name
+    assert any(isinstance(op, Input) and op.formats for d in networks for op in d.graph)
     modes = {op.modes for d in networks for op in d.before if getattr(op, "modes", None) is not None}
     assert NETWORKS < 100 or len(modes) == 28
     # A few ends of ranges would agree by chance: most networks compute many different things, inside and at the end.
@@ -134,9 +137,9 @@ def test_a_flipped_weight_bit_is_noticed(networks: list[Drawn], tmp_path: Path) 
         layer = next((op for op in d.graph if isinstance(op, Dense | SparseDense) and op.modes is None), None)
         if layer is None:
             continue
-        codes = layer.weight.codes.copy()
+        codes, fmt = layer.weight.codes.copy(), layer.weight.format
         codes.flat[0] ^= 1
-        if codes.flat[0] == 0:
+        if codes.flat[0] == 0 or not fmt.min_code <= codes.flat[0] <= fmt.max_code:
             continue
         # The accumulator may be too narrow for the mutant, as in a real fault; so take the bits it has.
         mutant = replace(layer, weight=Const(codes, layer.weight.format))

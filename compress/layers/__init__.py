@@ -1,34 +1,77 @@
 """The quantized layers, and what can be read off them. The only room that names Brevitas.
 
-Each layer *is* the Brevitas layer of its name, with Brevitas's quantizers inside, so whatever works on those works on
-these. Its ``forward`` takes a shorter way to the same numbers (:mod:`compress.fakequant`); with ``lean=False`` it takes
-Brevitas's own. Layers take and return plain float tensors.
+Each layer *is* a Brevitas layer, with Brevitas's quantizers inside, so whatever works on those works on these. Its
+``forward`` takes a shorter way to the same numbers (:mod:`compress.fakequant`) where there is one; with ``lean=False``
+it takes Brevitas's own. Layers take and return plain float tensors.
 
 The readers also accept plain Brevitas layers: nobody else has to know what those look like inside.
 """
 
-from compress.layers.modules import QuantIdentity, QuantLinear, QuantReLU, calibrate
-from compress.layers.readers import Kind, activation_of, bias_of, format_of, is_quantized, kind, weight_of, width_of
-from compress.readout import ActivationQuantizer, QuantizedArray, UncalibratedQuantizer, UnreadableQuantizer
-from compress.spec import QuantSpec, QuantSpecError
+from compress.layers.activations import (
+    QuantHardSigmoid,
+    QuantHardTanh,
+    QuantIdentity,
+    QuantLeakyReLU,
+    QuantReLU,
+    QuantReLU6,
+    QuantSigmoid,
+    QuantTanh,
+)
+from compress.layers.calibration import calibrate
+from compress.layers.readers import (
+    Kind,
+    accumulator_of,
+    activation_of,
+    bias_of,
+    format_of,
+    is_quantized,
+    kind,
+    output_of,
+    scale_of,
+    weight_of,
+    width_of,
+)
+from compress.layers.weighted import QuantConv1d, QuantConv2d, QuantLinear
+from compress.readout import (
+    ActivationQuantizer,
+    BinaryQuantizer,
+    QuantizedArray,
+    UncalibratedQuantizer,
+    UnreadableQuantizer,
+)
+from compress.spec import QuantSpec, QuantSpecError, Range, Scale
 
 __all__ = [
     "ActivationQuantizer",
+    "BinaryQuantizer",
     "Kind",
+    "QuantConv1d",
+    "QuantConv2d",
+    "QuantHardSigmoid",
+    "QuantHardTanh",
     "QuantIdentity",
+    "QuantLeakyReLU",
     "QuantLinear",
     "QuantReLU",
+    "QuantReLU6",
+    "QuantSigmoid",
     "QuantSpec",
     "QuantSpecError",
+    "QuantTanh",
     "QuantizedArray",
+    "Range",
+    "Scale",
     "UncalibratedQuantizer",
     "UnreadableQuantizer",
+    "accumulator_of",
     "activation_of",
     "bias_of",
     "calibrate",
     "format_of",
     "is_quantized",
     "kind",
+    "output_of",
+    "scale_of",
     "weight_of",
     "width_of",
 ]

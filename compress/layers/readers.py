@@ -17,31 +17,69 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.fixed import FixedPoint, Rounding
-from compress.layers.modules import in_eval_mode, uncalibrated
-from compress.readout import ActivationQuantizer, QuantizedArray, UncalibratedQuantizer, UnreadableQuantizer, finite
+from compress.layers.activations import (
+    QuantHardSigmoid,
+    QuantHardTanh,
+    QuantLeakyReLU,
+    QuantReLU6,
+    QuantSigmoid,
+    QuantTanh,
+)
+from compress.layers.state import in_eval_mode, uncalibrated
+from compress.layers.weighted import WeightedLayer, refuse_masked_binary
+from compress.readout import (
+    ActivationQuantizer,
+    BinaryQuantizer,
+    QuantizedArray,
+    UncalibratedQuantizer,
+    UnreadableQuantizer,
+    finite,
+)
 
 
 class Kind(Enum):
-    """What a layer of Brevitas does, as far as the hardware side tells them apart."""
+    """What a layer does, as far as the hardware side tells them apart.
+
+    Brevitas's own activations other than ReLU and identity are OTHER: whether those compute their function or leave it
+    to the clip of the quantizer depends on the quantizer.
+    """
 
     LINEAR = "linear"
+    CONV1D = "conv1d"
+    CONV2D = "conv2d"
     RELU = "relu"
     IDENTITY = "identity"
+    RELU6 = "relu6"
+    LEAKY_RELU = "leaky relu"  # its ``negative_slope`` is an attribute
+    HARD_TANH = "hard tanh"  # so are ``min_val`` and ``max_val``
+    HARD_SIGMOID = "hard sigmoid"
+    TANH = "tanh"
+    SIGMOID = "sigmoid"
     OTHER = "other"
+
+
+WEIGHTED = (Kind.LINEAR, Kind.CONV1D, Kind.CONV2D)
+ACTIVATIONS = tuple(member for member in Kind if member not in (*WEIGHTED, Kind.OTHER))
+
+_KINDS: tuple[tuple[type[nn.Module], Kind], ...] = (
+    (bnn.QuantLinear, Kind.LINEAR),
+    (bnn.QuantConv1d, Kind.CONV1D),
+    (bnn.QuantConv2d, Kind.CONV2D),
+    (bnn.QuantReLU, Kind.RELU),
+    (bnn.QuantIdentity, Kind.IDENTITY),
+    (QuantReLU6, Kind.RELU6),
+    (QuantLeakyReLU, Kind.LEAKY_RELU),
+    (QuantHardTanh, Kind.HARD_TANH),
+    (QuantHardSigmoid, Kind.HARD_SIGMOID),
+    (QuantTanh, Kind.TANH),
+    (QuantSigmoid, Kind.SIGMOID),
+    (QuantLayerMixin, Kind.OTHER),
+)
 
 
 def kind(module: nn.Module) -> Kind | None:
     """What ``module`` does; None if it is no layer of Brevitas. These modules are the leaves of an fx trace."""
-    match module:
-        case bnn.QuantLinear():
-            return Kind.LINEAR
-        case bnn.QuantReLU():
-            return Kind.RELU
-        case bnn.QuantIdentity():
-            return Kind.IDENTITY
-        case QuantLayerMixin():
-            return Kind.OTHER
-    return None
+    return next((kind for layer, kind in _KINDS if isinstance(module, layer)), None)
 
 
 def is_quantized(module: nn.Module) -> bool:
@@ -50,48 +88,69 @@ def is_quantized(module: nn.Module) -> bool:
 
 
 def weight_of(layer: nn.Module, name: str = "") -> QuantizedArray | None:
-    """The weights of a linear layer, codes of shape (out_features, in_features); None if they are not quantized.
+    """The weights of a linear or convolutional layer, output channels first; None if they are not quantized.
 
-    Raises ``UnreadableQuantizer`` for a layer that also quantizes its own input or output, for a zero point other than
-    zero, and for anything whose codes times scale are not exactly what the layer computes with.
+    Binary codes, -1 and +1, are given two bits. Raises ``UnreadableQuantizer`` for a layer that also quantizes its own
+    input or output the way of Brevitas, for a zero point other than zero, and for anything whose codes times scale are
+    not exactly what the layer computes with.
     """
-    linear = _expect(layer, name, Kind.LINEAR)
-    if not linear.weight_quant.is_quant_enabled:
+    weighted = _expect(layer, name, *WEIGHTED)
+    if not weighted.weight_quant.is_quant_enabled:
         return None
     with _reading(layer, name, "weights"):
-        return _array(linear.quant_weight())
+        refuse_masked_binary(layer)
+        if isinstance(layer, WeightedLayer):
+            layer.ensure_range()
+        return _array(weighted.quant_weight())
 
 
 def bias_of(
     layer: nn.Module, input_scale: Fraction | None = None, name: str = ""
 ) -> QuantizedArray | NDArray[np.float64] | None:
-    """The bias of a linear layer, codes of shape (out_features,); float64 if not quantized; None if there is none.
+    """The bias of such a layer, codes of shape (outputs,); float64 if not quantized; None if there is none.
 
     Some Brevitas bias quantizers take their scale from the input: ``input_scale`` is that of what enters the layer.
     Raises like :func:`weight_of`.
     """
-    linear = _expect(layer, name, Kind.LINEAR)
-    if linear.bias is None:
+    weighted = _expect(layer, name, *WEIGHTED)
+    if weighted.bias is None:
         return None
     with _reading(layer, name, "bias"):
-        if not linear.bias_quant.is_quant_enabled:
-            return finite(linear.bias.detach().cpu().numpy())
-        if not linear.bias_quant.requires_input_scale:
-            return _array(linear.bias_quant(linear.bias))
+        if not weighted.bias_quant.is_quant_enabled:
+            return finite(weighted.bias.detach().cpu().numpy())
+        if not weighted.bias_quant.requires_input_scale:
+            return _array(weighted.bias_quant(weighted.bias))
         if input_scale is None:
             raise UnreadableQuantizer("its scale comes from the input, which has none here; quantize the input")
-        scale = linear.bias.new_tensor(float(input_scale))
-        entering = IntQuantTensor(linear.bias.new_zeros(1, linear.in_features), scale, 0.0, 8.0, True, False)
-        return _array(linear.bias_quant(linear.bias, entering, linear.quant_weight()))
+        scale = weighted.bias.new_tensor(float(input_scale))
+        rows = weighted.bias.new_zeros(1, *weighted.weight.shape[1:])
+        entering = IntQuantTensor(rows, scale, 0.0, 8.0, True, False)
+        return _array(weighted.bias_quant(weighted.bias, entering, weighted.quant_weight()))
 
 
-def activation_of(layer: nn.Module, name: str = "") -> ActivationQuantizer | None:
-    """How a ReLU or an identity quantizes its result; None if it does not.
+def accumulator_of(layer: nn.Module, name: str = "") -> FixedPoint | None:
+    """The format in which a linear or convolutional layer stores its sums, truncated and wrapped; None if exactly."""
+    _expect(layer, name, *WEIGHTED)
+    return layer.spec.accumulator if isinstance(layer, WeightedLayer) else None
+
+
+def output_of(layer: nn.Module, name: str = "") -> ActivationQuantizer | BinaryQuantizer | None:
+    """How such a layer quantizes what it has summed up (and stored); None if it does not.
+
+    Raises like :func:`activation_of`.
+    """
+    _expect(layer, name, *WEIGHTED)
+    behind = layer.output if isinstance(layer, WeightedLayer) else None
+    return None if behind is None else activation_of(behind, f"{_label(layer, name)}.output")
+
+
+def activation_of(layer: nn.Module, name: str = "") -> ActivationQuantizer | BinaryQuantizer | None:
+    """How an activation layer or an identity quantizes its result; None if it does not.
 
     Raises ``UncalibratedQuantizer`` where no data has set the range yet, and ``UnreadableQuantizer`` like
     :func:`weight_of`, also for scales per channel and roundings without a vendor's name.
     """
-    proxy = _expect(layer, name, Kind.RELU, Kind.IDENTITY).act_quant
+    proxy = _expect(layer, name, *ACTIVATIONS).act_quant
     if not proxy.is_quant_enabled:
         return None
     with _reading(layer, name, "activations"):
@@ -99,14 +158,16 @@ def activation_of(layer: nn.Module, name: str = "") -> ActivationQuantizer | Non
         # Brevitas counts the batches it has seen; a range of ours says so itself.
         if not getattr(layer, "calibrated", True) or getattr(scaling, "counter", 1) == 0:
             raise UncalibratedQuantizer(uncalibrated(_label(layer, name)))
-        scale, zero_point, width = proxy.scale(), proxy.zero_point(), proxy.bit_width()
+        scale, zero_point, width = proxy.scale(), proxy.zero_point(), _whole(proxy.bit_width())
         if scale is None or scale.numel() != 1:
             raise UnreadableQuantizer("one scale for the whole tensor is needed, not one per channel or group")
         _refuse_zero_point(zero_point)
+        if width == 1 and proxy.is_signed:
+            return BinaryQuantizer(Fraction(scale.item()))
         if proxy.rounding_mode not in _ROUNDINGS:
             raise UnreadableQuantizer(f"no vendor's type rounds like {proxy.rounding_mode}; use ROUND")
         return ActivationQuantizer(
-            width=_whole(width),
+            width=width,
             signed=bool(proxy.is_signed),
             narrow=bool(proxy.is_narrow_range),
             scale=Fraction(scale.item()),
@@ -115,17 +176,29 @@ def activation_of(layer: nn.Module, name: str = "") -> ActivationQuantizer | Non
 
 
 def width_of(layer: nn.Module, name: str = "") -> int | None:
-    """The bits of what a ReLU or an identity makes, whether its range is known yet or not; None if not quantized."""
-    proxy = _expect(layer, name, Kind.RELU, Kind.IDENTITY).act_quant
+    """The bits of what an activation or an identity makes, whether its range is known or not; None if not quantized."""
+    proxy = _expect(layer, name, *ACTIVATIONS).act_quant
     if not proxy.is_quant_enabled:
         return None
     with _reading(layer, name, "activations"):
         return _whole(proxy.bit_width())
 
 
+def scale_of(layer: nn.Module, name: str = "") -> tuple[Fraction, ...] | None:
+    """The rescaling constants, exactly: by what the integer codes of weights or activations are multiplied.
+
+    One, or one per output channel of the weights; None if the layer is not quantized. Raises as the other readers do.
+    """
+    if kind(layer) in WEIGHTED:
+        weights = weight_of(layer, name)
+        return None if weights is None else weights.scale
+    quantizer = activation_of(layer, name)
+    return None if quantizer is None else (quantizer.scale,)
+
+
 def format_of(layer: nn.Module, name: str = "") -> FixedPoint:
-    """The fixed-point format of a linear layer's weights or of an activation. Power-of-two scales only."""
-    read = weight_of(layer, name) if kind(layer) is Kind.LINEAR else activation_of(layer, name)
+    """The fixed-point format of a layer's weights or of an activation. Power-of-two scales only."""
+    read = weight_of(layer, name) if kind(layer) in WEIGHTED else activation_of(layer, name)
     if read is None:
         raise UnreadableQuantizer(f"{_label(layer, name)}: it is not quantized, so it has no fixed-point format")
     with _reading(layer, name, "format"):
@@ -142,7 +215,7 @@ def _label(layer: nn.Module, name: str) -> str:
 def _expect(layer: nn.Module, name: str, *kinds: Kind) -> Any:
     """``layer``, if it is one of ``kinds`` and quantizes nothing but its own weights or result."""
     if kind(layer) not in kinds:
-        wanted = " or ".join(k.value for k in kinds)
+        wanted = ", ".join(k.value for k in kinds[:-1]) + f" or {kinds[-1].value}"
         raise UnreadableQuantizer(f"{_label(layer, name)}: a {type(layer).__name__} is not a quantized {wanted} layer")
     for attached in ("input_quant", "output_quant"):
         if getattr(getattr(layer, attached, None), "is_quant_enabled", False):
@@ -169,7 +242,9 @@ def _array(tensor: Any) -> QuantizedArray:
         raise UnreadableQuantizer(f"a {type(tensor).__name__} has no integer codes; use an integer quantizer")
     _refuse_zero_point(tensor.zero_point)
     values, scale = tensor.value.cpu().numpy(), tensor.scale.cpu().numpy()
-    return QuantizedArray.of(values, scale, _whole(tensor.bit_width), bool(tensor.signed))
+    width, signed = _whole(tensor.bit_width), bool(tensor.signed)
+    # As a number, +1 needs a second bit.
+    return QuantizedArray.of(values, scale, 2 if width == 1 and signed else width, signed)
 
 
 def _refuse_zero_point(zero_point: Tensor | None) -> None:

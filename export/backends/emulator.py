@@ -6,16 +6,19 @@ firmware over the vendors' own types, which are slow and independent of ours: wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from compress.fixed import FixedPoint
 from export.backend import FIRMWARE, Backend, Spelling
 from export.backends.vendors import AC, AP
+from export.casts import channels_by_format
 from export.firmware import Firmware
 from export.ir import Graph, Op
-from export.ops import Affine, Dense, Input, Modes, SparseDense
+from export.ops import Affine, Dense, Modes, SparseDense
 
 # A vector register has no elements beyond 64 bits. Two are kept free, for the sign of an unsigned number and for the
 # carry of a sum.
@@ -56,16 +59,43 @@ _OWN = Spelling(
 )
 
 
+@dataclass(frozen=True)
+class Load:
+    """How elements of an input, or all, become numbers; their codes are ``shift`` bits coarser than the port's."""
+
+    input: int
+    port: str
+    encoder: str
+    elements: tuple[int, ...] | None = None
+    shift: int = 0
+
+
 def _context(header: str, lanes: str) -> Any:
     def context(firmware: Firmware, options: Any) -> Mapping[str, Any]:
-        return {"driver": header, "lanes": lanes, "encoders": [_encoder(op) for op in firmware.entries]}
+        loads = [load for number in range(len(firmware.inputs)) for load in _loads(firmware, number)]
+        return {"driver": header, "lanes": lanes, "loads": loads}
 
     return context
 
 
-def _encoder(op: Input) -> str:
-    """The C++ type that converts what enters at ``op``."""
+def _loads(firmware: Firmware, number: int) -> Iterator[Load]:
+    """One for a whole input, or one for each format among its channels."""
+    op, port = firmware.entries[number], firmware.inputs[number].name
     fmt, modes = op.output.format, op.modes
+    if op.formats is None:
+        yield Load(number, port, _encoder(fmt, modes))
+        return
+    elements = np.arange(op.output.size).reshape(op.output.shape)
+    for own, channels in channels_by_format(op.formats).items():
+        some = tuple(elements[channels].ravel().tolist())
+        if own is None:
+            yield Load(number, port, "qapsule::no_encoder", some)
+        else:
+            yield Load(number, port, _encoder(own, modes), some, fmt.frac - own.frac)
+
+
+def _encoder(fmt: FixedPoint, modes: Modes) -> str:
+    """The C++ type that converts real numbers to codes."""
     cast = f"qapsule::{modes.rounding.value}, qapsule::{modes.overflow.value}"
     return f"qapsule::encoder<{fmt.width}, {fmt.frac}, {str(fmt.signed).lower()}, {cast}>"
 

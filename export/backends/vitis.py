@@ -14,7 +14,7 @@ from compress.fixed import Codes, as_codes
 from export.backend import FIRMWARE, Backend, BackendError
 from export.backends.vendors import AP
 from export.firmware import Firmware, Port
-from export.ir import Op
+from export.ops import Input
 
 # Family, package with or without its hyphen, speed grade, then perhaps temperature and silicon.
 _PART = re.compile(r"x[acq][a-z0-9]*\d[a-z0-9]*-?[a-z]{2,4}\d{2,4}-[0-9][A-Za-z]{0,2}(-[A-Za-z0-9]{1,4}){0,2}")
@@ -73,14 +73,14 @@ def vectors(firmware: Firmware, given: ArrayLike | tuple[ArrayLike, ...] | None)
     return tuple(Vectors(port, traced[port.signal.tensor.name]) for port in firmware.ports)
 
 
-def _exercise(op: Op, rng: np.random.Generator) -> Codes:
+def _exercise(op: Input, rng: np.random.Generator) -> Codes:
     """The ends of the range and zero in all elements, then ends mixed among the elements, then anything."""
     low, high = op.bounds().range
     shape = op.output.shape
     corners = [np.full(shape, code, dtype=object) for code in (low, high, 0)]
     ends = [rng.choice(np.array([low, high], dtype=object), size=shape) for _ in range(7)]
     anywhere = rng.integers(0, 1 << 64, size=(_GENERATED_SAMPLES - 10, *shape), dtype=np.uint64).astype(object)
-    return as_codes(np.concatenate([np.stack(corners + ends), low + anywhere % (high - low + 1)]))
+    return op.settled(as_codes(np.concatenate([np.stack(corners + ends), low + anywhere % (high - low + 1)])))
 
 
 def _context(firmware: Firmware, options: VitisOptions) -> Mapping[str, Any]:

@@ -11,12 +11,16 @@ import numpy as np
 
 from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding, code_width
 from export.arithmetic import binary_places, codes_of
+from export.casts import Formats
+from export.frontends.functions import RELU, Activation, Clamp
 from export.frontends.precision import Precision
+from export.frontends.rounding import covered, rounded, sign
 from export.frontends.value import (
     ONE,
     ZERO,
     Rationals,
     Raw,
+    UnsupportedLayer,
     Value,
     exponent_of,
     fixed_part,
@@ -24,17 +28,13 @@ from export.frontends.value import (
 )
 from export.intervals import Bounds
 from export.ir import Const, Graph, GraphError, Op, Tensor
-from export.ops import Affine, Cast, Dense, Flatten, Input, Modes, ReLU, Requantize
+from export.ops import Affine, Cast, Clip, Dense, Flatten, Input, Modes, ReLU
 
 #: Bits by which aligning per-channel power-of-two scales may widen the weights; beyond, they stay scales.
 MAX_ALIGNMENT = 16
 
 #: A bias needing more bits than this becomes part of the next requantization, where few of them survive.
 MAX_BIAS_WIDTH = 40
-
-
-class UnsupportedLayer(GraphError):
-    """A layer or call that has no exact lowering. The message says where it is and what to do."""
 
 
 class Builder:
@@ -47,6 +47,9 @@ class Builder:
 
     def graph(self, output: Tensor) -> Graph:
         return Graph(self.name, tuple(self._ops), (output,)).verify()
+
+    def reach(self, tensor: Tensor) -> Bounds:
+        return self._reach[tensor]
 
     def add(self, op: Op) -> Tensor:
         self._reach[op.output] = op.bounds(*(self._reach[t] for t in op.inputs))
@@ -72,10 +75,11 @@ class Builder:
             return x.tensor
         channels = x.tensor.shape[0]
         scale_frac, offset_frac = binary_places(x.scale), binary_places(x.offset)
-        if scale_frac is None or offset_frac is None or x.relu:
+        if scale_frac is None or offset_frac is None or x.function is not None:
             raise UnsupportedLayer(
-                f"{x.label}: leaves the network with scale {float(x.scale[0])}{' and a relu' if x.relu else ''}, which "
-                "no fixed-point format says; end with a quantizer (QuantIdentity or QuantReLU)"
+                f"{x.label}: leaves the network with scale {float(x.scale[0])}"
+                f"{'' if x.function is None else f' and a {x.function}'}, which no fixed-point format says; end with a "
+                "quantizer (QuantIdentity or QuantReLU)"
             )
         widest = FixedPoint(MAX_WIDTH, max(x.tensor.format.frac + scale_frac, offset_frac))
         output = Tensor(self.unique(f"{x.label}.out"), x.tensor.shape, widest)
@@ -96,7 +100,7 @@ class Builder:
     def linear(self, label: str, x: Value, weight: Const, scale: Rationals, bias: Rationals) -> Value:
         """``scale * (weight @ x) + bias``, bias in the user's numbers; exact, with the scales carried along."""
         x = self._with_precision(x)
-        if x.relu or set(x.offset) != {ZERO} or len(set(x.scale)) != 1:
+        if x.function is not None or set(x.offset) != {ZERO} or len(set(x.scale)) != 1:
             raise UnsupportedLayer(
                 f"{label}: reads {x.label}, whose result is scaled or shifted per channel and not quantized; put a "
                 "QuantIdentity or QuantReLU between them"
@@ -114,9 +118,7 @@ class Builder:
         zero = Const.fitting(np.zeros(n_out, dtype=np.int64), 0)
         return Value(self.dense(label, x.tensor, weight, zero), label, unit).mapped((ONE,), bias)
 
-    def linear_with_precision(
-        self, label: str, x: Value, weight: Const, bias: Const, precision: Precision
-    ) -> Value:
+    def linear_with_precision(self, label: str, x: Value, weight: Const, bias: Const, precision: Precision) -> Value:
         """A float layer in stated formats: the sum, then a cast of it."""
         x = self._with_precision(x)
         if not x.plain:
@@ -148,8 +150,10 @@ class Builder:
 
     def affine(self, label: str, x: Value, scale: Rationals, offset: Rationals, precision: Precision | None) -> Value:
         """Batch normalisation and its kin: remembered, and applied by the next quantizer."""
-        if x.relu:
-            raise UnsupportedLayer(f"{label}: follows a relu that no quantizer follows; use QuantReLU before it")
+        if x.function is not None:
+            raise UnsupportedLayer(
+                f"{label}: follows a {x.function} that no quantizer follows; use a quantized layer before it"
+            )
         return replace(x.mapped(scale, offset), label=label, precision=precision)
 
     # -- activations
@@ -164,12 +168,45 @@ class Builder:
         tensor = Tensor(self.unique(label), (x.tensor.size,), x.tensor.format)
         return Value(self.add(Flatten(tensor, x.tensor)), label)
 
-    def relu(self, label: str, x: Value) -> Value:
-        x = self._with_precision(x)
-        if not x.plain:
-            return replace(x, relu=True)
-        tensor = Tensor(self.unique(label), x.tensor.shape, ReLU.positive(x.tensor.format))
-        return Value(self.add(ReLU(tensor, x.tensor)), label)
+    def activate(self, label: str, x: Value, activation: Activation, precision: Precision | None = None) -> Value:
+        """A function of ``x``, taken at once where its result has a code, else by the quantizer that follows.
+
+        With a ``precision`` the result is cast to it, if no quantizer follows.
+        """
+        x, exact = self._with_precision(x), label if precision is None else f"{label}.exact"
+        if x.plain and (made := self._clamped(exact, x.tensor, activation)) is not None:
+            clipped = Value(made, label)
+            return clipped if precision is None else self.cast(label, clipped, precision.result, precision.modes)
+        pending = self.pending(label, x, activation)
+        return pending if precision is None else replace(pending, label=label, precision=precision)
+
+    def pending(self, label: str, x: Value, activation: Activation) -> Value:
+        """A function of ``x``, taken by the quantizer that follows."""
+        x, function, line = self._with_precision(x), activation.function, (activation.slope, activation.offset)
+        if x.function is None:
+            return replace(x.mapped(*((v,) for v in line)), function=function)
+        if isinstance(function, Clamp) and isinstance(x.function, Clamp) and line == (ONE, ZERO):
+            return replace(x, function=function.after(x.function))
+        raise UnsupportedLayer(f"{label}: follows a {x.function} that is not quantized; put a quantizer between them")
+
+    def _clamped(self, label: str, x: Tensor, activation: Activation) -> Tensor | None:
+        """The clip of codes that are the user's numbers; None for other functions, and where a limit is no code."""
+        fmt, clamp = x.format, activation.function
+        if activation == RELU:
+            return self.add(ReLU(Tensor(self.unique(label), x.shape, ReLU.positive(fmt)), x))
+        if not isinstance(clamp, Clamp) or activation != Activation(clamp):
+            return None
+        limits = [clamp.of(code * fmt.lsb) / fmt.lsb for code in (fmt.min_code, fmt.max_code)]
+        low, high = map(int, limits)
+        if limits != [low, high] or low < fmt.min_code or high > fmt.max_code:
+            return None
+        return self.clip(label, x, [low] * x.shape[0], [high] * x.shape[0])
+
+    def clip(self, label: str, x: Tensor, low: Sequence[int], high: Sequence[int]) -> Tensor:
+        """``x`` between limits in its own codes, one of each per channel."""
+        fmt = FixedPoint.covering(min(0, *low), max(0, *high), x.format.frac)
+        limits = (Const(np.array(codes, dtype=object), x.format) for codes in (low, high))
+        return self.add(Clip(Tensor(self.unique(label), x.shape, fmt), x, *limits))
 
     def quantize(self, label: str, x: Value | Raw, width: int, signed: bool, scale: Fraction, modes: Modes) -> Value:
         """Round into codes of ``width`` bits that stand for ``code * scale``."""
@@ -178,24 +215,40 @@ class Builder:
             if rest != ONE:
                 raise UnsupportedLayer(
                     f"{label}: quantizes the model's input with scale {float(scale)}, which is no power of two; use "
-                    "compress.layers.QuantIdentity, whose scale is"
+                    "a QuantIdentity with input_scale=Scale.POWER_OF_TWO, its default"
                 )
             entry = self.enter(x.name, x.shape, fmt, modes)
             return entry if x.flat is None else _value(self.flatten(x.flat, entry))
         return replace(self.cast(label, x, fmt, modes, rest), scale=(rest,))
 
-    def cast(self, label: str, x: Value, fmt: FixedPoint, modes: Modes, unit: Fraction = ONE) -> Value:
-        """``x / unit`` cast to ``fmt``. Saturating casts keep order and zero, so a relu may be applied after them."""
-        if x.relu:
-            if modes.overflow not in (Overflow.SAT, Overflow.SAT_SYM):
-                raise UnsupportedLayer(f"{label}: a relu before a cast that wraps; quantize before the relu")
-            fmt = ReLU.positive(fmt)
-        output = Tensor(self.unique(label), x.tensor.shape, fmt)
-        if unit == ONE and x.unscaled:
-            return Value(self.add(Cast(output, x.tensor, modes)), label)
-        channels = x.tensor.shape[0]
-        scale, offset = (tuple(v / unit for v in spread(values, channels)) for values in (x.scale, x.offset))
-        return Value(self.add(Requantize(output, x.tensor, scale, offset, modes)), label)
+    def quantize_channels(self, label: str, x: Value | Raw, formats: Formats, modes: Modes) -> Value:
+        """Round each channel into a format of its own."""
+        shape = x.shape if isinstance(x, Raw) else x.tensor.shape
+        if isinstance(x, Raw) and x.flat is not None:
+            raise UnsupportedLayer(
+                f"{label}: rounds each element of the flattened input in its own way; give the model flat samples"
+            )
+        if len(formats) != shape[0]:
+            raise UnsupportedLayer(f"{label}: has formats for {len(formats)} channels, reads {shape[0]}")
+        alike = formats[0] if len(set(formats)) == 1 else None
+        if not isinstance(x, Raw):
+            return self.cast(label, x, alike or formats, modes)
+        if alike is not None:
+            return self.enter(x.name, x.shape, alike, modes)
+        entry = Input(Tensor(self.unique(x.name), x.shape, covered(label, formats)), modes, formats)
+        return Value(self.add(entry), x.name)
+
+    def sign(self, label: str, x: Value | Raw, scale: Fraction) -> Value:
+        """``+scale`` where ``x`` is zero or more, else ``-scale``."""
+        fmt, rest = fixed_part(2, True, scale)
+        if isinstance(x, Raw):  # one signed bit, truncated and saturated, is -1 below zero and 0 elsewhere
+            entry = self.enter(x.name, x.shape, FixedPoint(1, 0), Modes(Rounding.TRN, Overflow.SAT))
+            x = entry if x.flat is None else _value(self.flatten(x.flat, entry))
+        return replace(Value(sign(self, label, x, fmt), label), scale=(rest,))
+
+    def cast(self, label: str, x: Value, target: FixedPoint | Formats, modes: Modes, unit: Fraction = ONE) -> Value:
+        """``x / unit`` rounded once into ``target``, one format or one per channel, its function applied."""
+        return Value(rounded(self, label, x, target, modes, unit), label)
 
     def _with_precision(self, x: Value) -> Value:
         """Where no quantizer follows, a stated precision settles what is pending."""

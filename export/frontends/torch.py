@@ -1,7 +1,8 @@
 """From a torch module to the integer graph: traced by torch.fx, read layer by layer, exact or refused by name.
 
-Lowered are the layers of :mod:`compress.layers`, plain Brevitas linear, ReLU and identity layers, and plain float
-layers with a stated :class:`Precision`. Another layer is another branch of ``_module``.
+Lowered are the layers of :mod:`compress.layers`, plain Brevitas linear, ReLU and identity layers, plain activations
+before a quantizer, and plain float layers with a stated :class:`Precision`. Another layer is another branch of
+``_module``; another activation function, of :func:`_activation`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,33 @@ from torch import fx, nn
 
 from compress import layers
 from compress.fixed import FixedPoint, encode
+from compress.learned.frozen import FrozenActivation, FrozenLinear
 from compress.quantize import LayerTracer
 from export.frontends.builder import Builder, UnsupportedLayer, quantizer_modes, rationals, weight_const
+from export.frontends.functions import (
+    HARD_SIGMOID,
+    RELU,
+    RELU6,
+    SIGMOID,
+    TANH,
+    Activation,
+    hard_tanh,
+    leaky_relu,
+)
 from export.frontends.precision import Precision
 from export.frontends.value import ONE, Rationals, Raw, Value
 from export.ir import Const, Graph
+from export.modes import Modes
 
-_PLAIN = (nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Flatten, nn.Identity, nn.Dropout)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid)
+_PLAIN = (nn.Linear, nn.BatchNorm1d, nn.Flatten, nn.Identity, nn.Dropout, *_ACTIVATIONS)
+_FROZEN = (FrozenLinear, FrozenActivation)
 _RELU_CALLS = (torch.relu, nn.functional.relu, "relu")
 _FLATTEN_CALLS = (torch.flatten, "flatten")
-_SUPPORTED = "linear, ReLU, identity, BatchNorm1d, Flatten and Dropout layers"
+_SUPPORTED = (
+    "linear, ReLU, ReLU6, LeakyReLU, hard tanh, hard sigmoid, tanh, sigmoid, identity, BatchNorm1d, Flatten and "
+    "Dropout layers"
+)
 
 
 def lower(
@@ -61,7 +79,7 @@ class _Tracer(LayerTracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A subclass with a forward of its own is another function, and traced like any module of the user's.
-        known = any(isinstance(m, plain) and type(m).forward is plain.forward for plain in _PLAIN)
+        known = any(isinstance(m, layer) and type(m).forward is layer.forward for layer in (*_PLAIN, *_FROZEN))
         return known or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -123,26 +141,36 @@ class _Walk:
             case layers.Kind.LINEAR:
                 return self._quantized_linear(label, module, _settled(label, x))
             case layers.Kind.RELU:
-                return self._quantized(label, module, self.build.relu(f"{label}.relu", _settled(label, x)))
+                rectified = self.build.activate(f"{label}.relu", _settled(label, x), RELU)
+                return self._quantized(label, module, rectified)
             case layers.Kind.IDENTITY:
                 return self._quantized(label, module, x)
             case None:
                 pass
             case _:
+                if (activation := _activation(module)) is not None:
+                    return self._quantized(label, module, self.build.pending(label, _settled(label, x), activation))
                 raise UnsupportedLayer(
                     f"{label} ({type(module).__name__}): has no exact lowering; supported are {_SUPPORTED}"
                 )
         match module:
+            case FrozenLinear():
+                weight, bias = module.weight_codes(), _reals(module.bias_codes())
+                return self.build.linear(label, _settled(label, x), *weight_const(weight.codes, weight.scale), bias)
+            case FrozenActivation():
+                return self._by_channel(label, module, x)
             case nn.Identity() | nn.Dropout():
                 return x
             case nn.Flatten(start_dim=1, end_dim=-1):
                 return self.build.flatten(label, x)
-            case nn.ReLU():
-                return self.build.relu(label, _settled(label, x))
             case nn.BatchNorm1d():
                 return self._batch_norm(label, module, _settled(label, x))
             case nn.Linear():
                 return self._float_linear(label, module, _settled(label, x))
+        if (activation := _activation(module)) is not None:
+            # Those that only leave numbers out keep the format of what they read.
+            precision = None if isinstance(module, nn.ReLU | nn.ReLU6) else self._precision(label)
+            return self.build.activate(label, _settled(label, x), activation, precision)
         raise UnsupportedLayer(
             f"{label} ({module}): has no exact lowering; supported are {_SUPPORTED}: "
             "replace it, or leave it out of the exported part"
@@ -152,7 +180,7 @@ class _Walk:
         x = known[node.args[0]] if node.args and isinstance(node.args[0], fx.Node) else None
         axes = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
         if x is not None and node.target in _RELU_CALLS:
-            return self.build.relu(label, _settled(label, x))
+            return self.build.activate(label, _settled(label, x), RELU)
         whole = axes in ({"start_dim": 1}, {"start_dim": 1, "end_dim": -1})
         if x is not None and node.target in _FLATTEN_CALLS and whole:
             return self.build.flatten(label, x)
@@ -170,7 +198,12 @@ class _Walk:
             return self._float_linear(label, module, x)
         weight, scale = weight_const(array.codes, array.scale)
         bias = layers.bias_of(module, x.scale[0] * x.tensor.format.lsb if len(x.scale) == 1 else None, label)
-        return self.build.linear(label, x, weight, scale, _reals(bias))
+        register, output = layers.accumulator_of(module, label), layers.output_of(module, label)
+        exact = label if register is None and output is None else f"{label}.sum"
+        y = self.build.linear(exact, x, weight, scale, _reals(bias))
+        if register is not None:  # truncated and wrapped, as the vendors' types are by default
+            y = self.build.cast(label if output is None else f"{label}.stored", y, register, Modes())
+        return y if output is None else self._rounded(label, y, output)
 
     def _float_linear(self, label: str, module: nn.Module, x: Value) -> Value:
         precision = self._precision(label)
@@ -200,14 +233,43 @@ class _Walk:
         return self.build.affine(label, x, scale, offset, self._precision(label))
 
     def _quantized(self, label: str, module: nn.Module, x: Value | Raw) -> Value:
-        q = layers.activation_of(module, label)
-        if q is None:
-            return _settled(label, x)
+        quantizer = layers.activation_of(module, label)
+        return _settled(label, x) if quantizer is None else self._rounded(label, x, quantizer)
+
+    def _rounded(self, label: str, x: Value | Raw, q: layers.ActivationQuantizer | layers.BinaryQuantizer) -> Value:
+        if isinstance(q, layers.BinaryQuantizer):
+            return self.build.sign(label, x, q.scale)
         modes = quantizer_modes(label, q.rounding, q.narrow, q.signed)
         return self.build.quantize(label, x, q.width, q.signed, q.scale, modes)
 
+    def _by_channel(self, label: str, module: FrozenActivation, x: Value | Raw) -> Value:
+        if module.rectify:
+            x = self.build.activate(f"{label}.relu", _settled(label, x), RELU)
+        learned = module.channel_formats()
+        return self.build.quantize_channels(label, x, learned.formats, Modes(learned.rounding, learned.overflow))
+
     def _precision(self, label: str) -> Precision | None:
         return self.precision.get(label) if isinstance(self.precision, Mapping) else self.precision
+
+
+def _activation(module: nn.Module) -> Activation | None:
+    """The function that a layer computes before it quantizes, or plainly; None for one that is not known."""
+    match module:
+        case nn.ReLU():
+            return RELU
+        case nn.ReLU6() | layers.QuantReLU6():
+            return RELU6
+        case nn.LeakyReLU() | layers.QuantLeakyReLU():
+            return leaky_relu(module.negative_slope)
+        case nn.Hardtanh() | layers.QuantHardTanh():
+            return hard_tanh(module.min_val, module.max_val)
+        case nn.Hardsigmoid() | layers.QuantHardSigmoid():
+            return HARD_SIGMOID
+        case nn.Tanh() | layers.QuantTanh():
+            return TANH
+        case nn.Sigmoid() | layers.QuantSigmoid():
+            return SIGMOID
+    return None
 
 
 def _settled(label: str, x: Value | Raw) -> Value:
@@ -249,4 +311,3 @@ def _check_finite(model: nn.Module) -> None:
                 f"{name}: {bad} of {tensor.numel()} values are NaN or infinite; the training diverged: restore an "
                 "earlier checkpoint or lower the learning rate"
             )
-

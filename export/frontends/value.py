@@ -6,13 +6,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from compress.fixed import FixedPoint
+from export.frontends.functions import Function
 from export.frontends.precision import Precision
-from export.ir import Tensor
+from export.ir import GraphError, Tensor
 
 ONE, ZERO = Fraction(1), Fraction(0)
 
 #: One rational for every channel (length one), or one each.
 Rationals = tuple[Fraction, ...]
+
+
+class UnsupportedLayer(GraphError):
+    """A layer or call that has no exact lowering. The message says where it is and what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Value:
-    """The user's number is ``scale * tensor + offset`` per channel, and ``max(0, ...)`` of that if ``relu``.
+    """The user's number is ``scale * tensor + offset`` per channel, and ``function`` of that where there is one.
 
     Float scales, float biases and batch normalisation gather here as exact rationals until a quantizer turns them into
     codes again. ``label`` is the layer it belongs to, ``precision`` the format to fall back to without a quantizer.
@@ -36,17 +41,23 @@ class Value:
     label: str
     scale: Rationals = (ONE,)
     offset: Rationals = (ZERO,)
-    relu: bool = False
+    function: Function | None = None
     precision: Precision | None = None
 
     @property
     def plain(self) -> bool:
         """Whether the tensor is the user's number itself."""
-        return self.unscaled and not self.relu
+        return self.unscaled and self.function is None
 
     @property
     def unscaled(self) -> bool:
         return set(self.scale) == {ONE} and set(self.offset) == {ZERO}
+
+    @property
+    def lines(self) -> tuple[tuple[Fraction, Fraction], ...]:
+        """Scale and offset of each channel."""
+        channels = self.tensor.shape[0]
+        return tuple(zip(spread(self.scale, channels), spread(self.offset, channels), strict=True))
 
     def mapped(self, scale: Rationals, offset: Rationals) -> Value:
         """``scale * self + offset``."""

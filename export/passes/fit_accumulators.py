@@ -7,7 +7,7 @@ from dataclasses import replace
 from compress.fixed import FixedPoint
 from export.intervals import Bounds
 from export.ir import Graph, Op, Tensor
-from export.ops import Flatten, Linear, ReLU, Threshold
+from export.ops import Clip, Flatten, Linear, Maximum, ReLU, Threshold
 
 
 def fit_accumulators(graph: Graph) -> Graph:
@@ -31,8 +31,10 @@ def fit_accumulators(graph: Graph) -> Graph:
 def can_read(reader: Op, fmt: FixedPoint) -> bool:
     """Whether the reader's own fields still match: most ops read numbers, wherever the binary point is."""
     match reader:
-        case Flatten():
+        case Clip() | Flatten():
             return False
+        case Maximum():
+            return reader.output.format.holds(fmt)
         case ReLU():
             return fmt.frac == reader.x.format.frac
         case Threshold():

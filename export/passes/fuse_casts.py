@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compress.fixed import Overflow
 from export.ir import Graph, Op
-from export.ops import Cast, Modes, ReLU, Requantize
+from export.ops import Cast, ChannelCast, Modes, ReLU, Requantize
 
 
 def fuse_casts(graph: Graph) -> Graph:
@@ -26,20 +26,21 @@ def is_idle(graph: Graph, op: Op) -> bool:
     reader = graph.sole_consumer(op.output)
     match op:
         case ReLU():
-            return isinstance(reader, Cast | Requantize) and clips_at_zero(reader) and rises(reader)
+            return isinstance(reader, Cast | ChannelCast | Requantize) and clips_at_zero(reader) and rises(reader)
         case Cast():
             same = op.output.format == op.x.format
-            return (same or isinstance(reader, Cast)) and changes_nothing(graph, op)
+            return (same or isinstance(reader, Cast | ChannelCast)) and changes_nothing(graph, op)
     return False
 
 
-def clips_at_zero(op: Cast | Requantize) -> bool:
+def clips_at_zero(op: Cast | ChannelCast | Requantize) -> bool:
+    """Whether every channel saturates at zero: an unsigned output holds unsigned channels only."""
     return not op.output.format.signed and op.modes.overflow in (Overflow.SAT, Overflow.SAT_SYM)
 
 
-def rises(op: Cast | Requantize) -> bool:
+def rises(op: Cast | ChannelCast | Requantize) -> bool:
     """Whether the op sends negative numbers to results that are at most its result for zero, which must be zero."""
-    return isinstance(op, Cast) or (all(s >= 0 for s in op.scale) and all(o <= 0 for o in op.offset))
+    return not isinstance(op, Requantize) or (all(s >= 0 for s in op.scale) and all(o <= 0 for o in op.offset))
 
 
 def changes_nothing(graph: Graph, op: Cast) -> bool:

@@ -138,6 +138,14 @@ class walk {
         if (from.kind == QAPSULE_FLOAT64) fill<Encoder, double>(from.data, x);
     }
 
+    /// The same for the elements listed in `which` alone, whose codes are worth 2^SHIFT of those of T.
+    template <class Encoder, int SHIFT, class T, int N, int COUNT>
+    void load(int input, T (&x)[N], const int (&which)[COUNT]) {
+        const qapsule_array& from = batch_.inputs[input];
+        if (from.kind == QAPSULE_FLOAT32) fill_some<Encoder, SHIFT, float>(from.data, x, which);
+        if (from.kind == QAPSULE_FLOAT64) fill_some<Encoder, SHIFT, double>(from.data, x, which);
+    }
+
   private:
     void measure() {
         const std::int64_t left = batch_.last - here_.first;
@@ -147,13 +155,9 @@ class walk {
     template <class Encoder, class Real, class T, int N>
     __attribute__((noinline)) void fill(const void* data, T (&x)[N]) {
         using codes = codes_of<T>;
-        // As many at a time as fill one register.
-        using fast = encoder_in_lanes<Encoder, Real, (LANES > 1 ? LANES * sizeof(float) / sizeof(Real) : 1)>;
-        const Real* const first = static_cast<const Real*>(data) + here_.first * N;
+        using fast = encoder_in_lanes<Encoder, Real, at_once<Real>()>;
         const Real* rows[LANES];
-        // Lanes behind the end of the batch repeat its last sample.
-        for (int lane = 0; lane < LANES; ++lane)
-            rows[lane] = first + (lane < here_.live ? lane : here_.live - 1) * std::int64_t(N);
+        find<N>(data, rows);
         constexpr bool in_tiles = fast::exact && sizeof(typename codes::element) == sizeof(std::int32_t);
         const int done = tiles<in_tiles ? N / LANES : 0, fast>::fill(rows, x, refused_);
         for (int i = done; i < N; ++i) {
@@ -163,6 +167,60 @@ class walk {
             x[i] = codes::make(column);
         }
     }
+
+    template <class Encoder, int SHIFT, class Real, class T, int N, int COUNT>
+    __attribute__((noinline)) void fill_some(const void* data, T (&x)[N], const int (&which)[COUNT]) {
+        using codes = codes_of<T>;
+        using fast = encoder_in_lanes<Encoder, Real, at_once<Real>()>;
+        const Real* rows[LANES];
+        find<N>(data, rows);
+        for (const int i : which) {
+            Real values[LANES];
+            std::int64_t found[LANES];
+            for (int lane = 0; lane < LANES; ++lane) values[lane] = rows[lane][i];
+            column<fast, fast::exact>::template encode<Encoder>(values, found, refused_);
+            typename codes::element coarse[LANES];
+            for (int lane = 0; lane < LANES; ++lane)
+                coarse[lane] = codes::widen(static_cast<std::int64_t>(static_cast<std::uint64_t>(found[lane]) << SHIFT));
+            x[i] = codes::make(coarse);
+        }
+    }
+
+    /// As many numbers as fill one register.
+    template <class Real>
+    static constexpr int at_once() {
+        return LANES > 1 ? LANES * sizeof(float) / sizeof(Real) : 1;
+    }
+    /// Where each lane's sample begins. Lanes behind the end of the batch repeat its last sample.
+    template <int N, class Real>
+    void find(const void* data, const Real* (&rows)[LANES]) const {
+        const Real* const first = static_cast<const Real*>(data) + here_.first * N;
+        for (int lane = 0; lane < LANES; ++lane)
+            rows[lane] = first + (lane < here_.live ? lane : here_.live - 1) * std::int64_t(N);
+    }
+
+    /// One element of each lane's sample.
+    template <class Fast, bool EXACT>
+    struct column {
+        template <class Encoder, class Real>
+        static void encode(const Real (&values)[LANES], std::int64_t (&found)[LANES], bool& refused) {
+            typename Fast::integers bad{};
+            for (int lane = 0; lane < LANES; lane += Fast::lanes) {
+                typename Fast::reals part;
+                __builtin_memcpy(&part, values + lane, sizeof part);
+                const typename Fast::codes made = Fast::apply(part, bad);
+                for (int k = 0; k < Fast::lanes; ++k) found[lane + k] = made[k];
+            }
+            for (int k = 0; k < Fast::lanes; ++k) refused |= bad[k] != 0;
+        }
+    };
+    template <class Fast>
+    struct column<Fast, false> {
+        template <class Encoder, class Real>
+        static void encode(const Real (&values)[LANES], std::int64_t (&found)[LANES], bool& refused) {
+            for (int lane = 0; lane < LANES; ++lane) found[lane] = Encoder::code(values[lane], refused);
+        }
+    };
 
     /// The first TILES squares of LANES features by LANES samples. Returns how many features that are.
     template <int TILES, class Fast>

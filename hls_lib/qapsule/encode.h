@@ -58,9 +58,19 @@ struct encoder {
     }
 };
 
+/// What has no bits is always zero; NaN and infinity are refused all the same.
+struct no_encoder {
+    static std::int64_t code(double value, bool& refused) {
+        refused |= value - value != 0;
+        return 0;
+    }
+};
+
 /// The same for LANES numbers in a vector register, where `exact`; Real is float or double.
 template <class Encoder, class Real, int LANES>
-struct encoder_in_lanes;
+struct encoder_in_lanes {
+    static constexpr bool exact = false;
+};
 
 template <int W, int FRAC, bool S, rounding Q, overflow O, class Real, int LANES>
 struct encoder_in_lanes<encoder<W, FRAC, S, Q, O>, Real, LANES> {

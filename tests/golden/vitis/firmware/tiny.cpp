@@ -2,9 +2,12 @@
 
 #include "qapsule/affine.h"
 #include "qapsule/cast.h"
+#include "qapsule/channel_cast.h"
+#include "qapsule/clip.h"
 #include "qapsule/dense.h"
 #include "qapsule/flatten.h"
 #include "qapsule/input.h"
+#include "qapsule/maximum.h"
 #include "qapsule/relu.h"
 #include "qapsule/sparse_dense.h"
 #include "qapsule/threshold.h"
@@ -14,15 +17,23 @@
 #include "weights/threshold.h"
 #include "weights/sparse.h"
 #include "weights/narrow.h"
+#include "weights/clip.h"
+#include "weights/channels.h"
 
-void tiny(const x_t x_in[6], narrow_t narrow_out[2]) {
+// Each channel of "channels" in its own format; one function, so that one process makes the tensor.
+static void channels_channels(const clip_t (&x)[2], channels_t (&y)[2]) {
+    QAPSULE_PIPELINE(1)
+    qapsule::channel_cast<channels_format0_t>(x, y, channels_format0);
+    qapsule::channel_cast<channels_format1_t>(x, y, channels_format1);
+}
+
+void tiny(const x_t x_in[6], largest_t largest_out[2]) {
 #if defined(__VITIS_HLS__) || defined(__VIVADO_HLS__)
 #pragma HLS ARRAY_RESHAPE variable=x_in complete dim=0
 #pragma HLS INTERFACE ap_vld port=x_in
-#pragma HLS ARRAY_RESHAPE variable=narrow_out complete dim=0
-#pragma HLS INTERFACE ap_vld port=narrow_out
+#pragma HLS ARRAY_RESHAPE variable=largest_out complete dim=0
+#pragma HLS INTERFACE ap_vld port=largest_out
 #endif
-    QAPSULE_DATAFLOW
 
     x_t x[6];
     QAPSULE_PARTITION(x, 0)
@@ -69,5 +80,20 @@ void tiny(const x_t x_in[6], narrow_t narrow_out[2]) {
     qapsule::dense(sparse, narrow, narrow_weight, narrow_bias);
     QAPSULE_TRACE("narrow", narrow)
 
-    qapsule::output(narrow, narrow_out);
+    clip_t clip[2];
+    QAPSULE_PARTITION(clip, 0)
+    qapsule::clip(narrow, clip, clip_low, clip_high);
+    QAPSULE_TRACE("clip", clip)
+
+    channels_t channels[2];
+    QAPSULE_PARTITION(channels, 0)
+    channels_channels(clip, channels);
+    QAPSULE_TRACE("channels", channels)
+
+    largest_t largest[2];
+    QAPSULE_PARTITION(largest, 0)
+    qapsule::maximum(channels, narrow, largest);
+    QAPSULE_TRACE("largest", largest)
+
+    qapsule::output(largest, largest_out);
 }

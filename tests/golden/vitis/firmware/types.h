@@ -28,5 +28,13 @@ typedef ap_fixed<2, 1> sparse_bias_t;
 typedef ap_fixed<6, 5, AP_RND_MIN_INF, AP_SAT> narrow_t;
 typedef ap_fixed<3, 2> narrow_weight_t;
 typedef ap_fixed<3, 1> narrow_bias_t;
+typedef ap_fixed<6, 5> clip_t;
+typedef ap_fixed<6, 5> clip_low_t;
+typedef ap_fixed<6, 5> clip_high_t;
+typedef ap_fixed<6, 4> channels_t;
+typedef ap_uint<1> channels_index_t;
+typedef ap_fixed<3, 4, AP_RND_CONV, AP_SAT> channels_format0_t;
+typedef ap_fixed<4, 2, AP_RND_CONV, AP_SAT> channels_format1_t;
+typedef ap_fixed<8, 6> largest_t;
 
 #endif  // DESIGN_TINY_TYPES_H

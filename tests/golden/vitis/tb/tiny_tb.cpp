@@ -40,22 +40,22 @@ int differences(const char* name, int sample, const T (&got)[N], const T (&expec
 int main(int argc, char** argv) {
     const std::string folder = argc > 1 ? argv[1] : "tb/data";
     std::ifstream x_in_file((folder + "/x_in.dat").c_str());
-    std::ifstream narrow_out_file((folder + "/narrow_out.dat").c_str());
+    std::ifstream largest_out_file((folder + "/largest_out.dat").c_str());
     int samples = 0;
     int mismatches = 0;
     for (; samples < 3; ++samples) {
         x_t x_in[6];
-        narrow_t narrow_out[2];
-        narrow_t narrow_out_expected[2];
+        largest_t largest_out[2];
+        largest_t largest_out_expected[2];
         bool complete = true;
         complete = read(x_in_file, x_in) && complete;
-        complete = read(narrow_out_file, narrow_out_expected) && complete;
+        complete = read(largest_out_file, largest_out_expected) && complete;
         if (!complete) {
             std::printf("FAILED: the vectors in %s end before sample %d of 3\n", folder.c_str(), samples + 1);
             return 1;
         }
-        tiny(x_in, narrow_out);
-        mismatches += differences("narrow_out", samples, narrow_out, narrow_out_expected);
+        tiny(x_in, largest_out);
+        mismatches += differences("largest_out", samples, largest_out, largest_out_expected);
     }
     std::printf("%s: %d samples, %d mismatches\n", mismatches ? "FAILED" : "PASSED", samples, mismatches);
     return mismatches ? 1 : 0;

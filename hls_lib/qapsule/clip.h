@@ -1,0 +1,31 @@
+/// \file
+/// Limits other than those of a number format.
+
+#ifndef QAPSULE_CLIP_H
+#define QAPSULE_CLIP_H
+
+#include "numbers.h"
+#include "pragmas.h"
+
+namespace qapsule {
+
+/// y = min(max(x, low), high) per channel; the limits are numbers of x's own type. II = 1, unrolled; no multiplier, two
+/// comparisons with constants and two multiplexers per element.
+template <class X, class Y, class L, class H, int N>
+void clip(const X (&x)[N], Y (&y)[N], const L (&low)[N], const H (&high)[N]) {
+    QAPSULE_PIPELINE(1)
+    QAPSULE_PARTITION(low, 0)
+    QAPSULE_PARTITION(high, 0)
+    QAPSULE_UNROLLED(elements)
+    for (int i = 0; i < N; ++i) {
+        QAPSULE_UNROLL
+        const X least = X(low[i]);
+        const X most = X(high[i]);
+        const X raised = select(x[i] < least, least, x[i]);
+        y[i] = Y(select(raised > most, most, raised));
+    }
+}
+
+}  // namespace qapsule
+
+#endif  // QAPSULE_CLIP_H
