@@ -347,7 +347,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS), help="bits; 32 is the float net")
     parser.add_argument("--fractions", type=float, nargs="+", default=list(FRACTIONS), help="pruned, level by level")
-    parser.add_argument("--epochs", type=int, default=40, help="per level")
+    parser.add_argument("--epochs", type=int, default=30, help="per level")
     parser.add_argument("--device", default="cpu", help="where the networks are trained (default: cpu)")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--runs", type=Path, default=Path("runs/fig5"), help="where the runs are kept")

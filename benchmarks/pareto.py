@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def train_here(plan: Plan, parts: Splits, folder: Path) -> list[Found]:
     torch.manual_seed(plan.seed)
     sizes = (parts.train.x.shape[1], *plan.hidden)
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     network = nn.Sequential(*layers, nn.Linear(sizes[-1], len(CLASSES)))
     pretraining = TrainConfig(epochs=15, learning_rate=3e-3, batch_size=256, seed=plan.seed)
@@ -108,17 +109,16 @@ def train_here(plan: Plan, parts: Splits, folder: Path) -> list[Found]:
     name = "-".join(map(str, (*sizes, len(CLASSES))))
     account = train_precision(learned, train_data, validation_data, config, out=folder, label=f"{name}, {plan.price:g}")
     cpu_s = time.process_time() - started
+    source = f"{name}, price {plan.price:g}"
+    at_end = learned_figures(learned, parts.test)  # first, before the networks on the front are loaded over it
     found = []
-    for point in (*(p for p in account.front if p is not account.final), account.final):
-        if point is not account.final:
+    for point in account.front:
+        if point != account.final:
             load_model(front_file(folder, point), learned)
-        found.append((point, learned_figures(learned, parts.test)))
-        if point is account.final:
-            break
-    return [
-        Found(accuracy, auc, cost, cost, point.accuracy, cpu_s, f"{name}, price {plan.price:g}")
-        for point, (accuracy, auc, cost) in found
-    ]
+            accuracy, auc, cost = learned_figures(learned, parts.test)
+            found.append(Found(accuracy, auc, cost, cost, point.accuracy, cpu_s, source))
+    accuracy, auc, cost = at_end
+    return [*found, Found(accuracy, auc, cost, cost, account.final.accuracy, cpu_s, source)]
 
 
 def learned_figures(learned: nn.Sequential, test: Part) -> tuple[float, float, int]:
@@ -268,15 +268,17 @@ def main() -> None:
 
 def verdict(target: Target, best: Found | None, cpu_s: float, seed: int) -> dict[str, Any]:
     """Whether accuracy, cost and time are all reached, said in words."""
+    said = {"seed": seed, "target": asdict(target)}
     if best is None:
         text = f"seed {seed}: no network with at most {target.allowed:,.0f} EBOPs: NOT reached"
-        return {"seed": seed, "target": asdict(target), "reached": False, "text": text}
+        return {**said, "reached": False, "text": text}
     reached = best.accuracy >= target.accuracy and best.ebops <= target.allowed and cpu_s <= target.cpu_s
     text = (
-        f"seed {seed}: {best.accuracy:.4f} at {best.ebops:,} EBOPs in {cpu_s:.0f} CPU-s; asked for {target.accuracy} at "
-        f"{target.allowed:,.0f} in {target.cpu_s:.0f} (HGQ2: {target.hgq2_ebops:,}): {'' if reached else 'NOT '}reached"
+        f"seed {seed}: {best.accuracy:.4f} at {best.ebops:,} EBOPs in {cpu_s:.0f} CPU-s; asked for {target.accuracy} "
+        f"at {target.allowed:,.0f} in {target.cpu_s:.0f} (HGQ2: {target.hgq2_ebops:,}): "
+        f"{'' if reached else 'NOT '}reached"
     )
-    return {"seed": seed, "target": asdict(target), "best": asdict(best), "cpu_s": cpu_s, "reached": reached, "text": text}
+    return {**said, "best": asdict(best), "cpu_s": cpu_s, "reached": reached, "text": text}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Training weights and widths together, while the price of hardware rises; every good compromise on the way is kept.
 
     learned = learn_precision(network, x)
-    found = train_precision(learned, (x, y), (x_val, y_val), PrecisionConfig(epochs=200, price=5e-6), out=Path("runs/a"))
+    config = PrecisionConfig(epochs=200, price=5e-6)
+    found = train_precision(learned, (x, y), (x_val, y_val), config, out=Path("runs/a"))
     hardware = freeze(learned)
 
-The price is what one effective bit operation costs in nats of cross entropy. It rises from ``first_price`` to ``price``,
-while the learning rate is constant, and stays there while the learning rate falls to zero. Repeatable to the last bit,
-and safe to kill at any moment.
+The price is what one effective bit operation costs in nats of cross entropy. It rises while the learning rate is
+constant, and stays at its highest while the learning rate falls to zero. Repeatable to the last bit, and safe to kill
+at any moment.
 """
 
 from __future__ import annotations
