@@ -19,6 +19,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from compress.columns import columns
 from compress.fixed import FixedPoint
 from compress.layers import (
     Kind,
@@ -100,12 +101,7 @@ class BopsReport:
             for layer in self.layers
         ]
         rows.append((f"total, {self.input_width}-bit input", "", "", "", "", "", f"{self.total:,.0f}"))
-        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in (head, *rows)
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        return "\n".join(columns([head, *rows]))
 
 
 def layer_bops(inputs: int, outputs: int, activation_width: int, weight_width: int, pruned: float) -> float:

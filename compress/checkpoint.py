@@ -100,17 +100,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def describe(config: Any) -> dict[str, Any]:
-    """The fields of a configuration dataclass as plain values; those of a dataclass inside it as ``outer.inner``."""
+    """The fields of a configuration dataclass as plain values; what one or a mapping holds as ``outer.inner``."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            flat |= {f"{field.name}.{name}": inner for name, inner in describe(value).items()}
-        elif isinstance(value, Enum):
-            flat[field.name] = value.value
-        else:
-            flat[field.name] = list(value) if isinstance(value, tuple) else value
+        flat |= _described(field.name, getattr(config, field.name))
     return flat
+
+
+def _described(name: str, value: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value):
+        return {f"{name}.{inner}": plain for inner, plain in describe(value).items()}
+    if isinstance(value, Mapping):
+        return {key: plain for inner in value for key, plain in _described(f"{name}.{inner}", value[inner]).items()}
+    if isinstance(value, Enum):
+        return {name: value.value}
+    return {name: list(value) if isinstance(value, tuple) else value}
 
 
 def check_same(where: Path, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

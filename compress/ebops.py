@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from compress.bops import layer_bops
+from compress.columns import columns
 from compress.fixed import Codes
 from compress.layers import Kind, activation_of, bias_of, kind, weight_of
 from compress.learned.conversion import freeze
@@ -92,12 +93,7 @@ class EbopsReport:
         ]
         products = sum(layer.products for layer in self.layers)
         rows.append(("total", "", f"{products:,}", "", "", f"{self.total:,}", f"{self.bops:,.0f}"))
-        widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in (head, *rows)
-        ]
-        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        return "\n".join(columns([head, *rows]))
 
 
 def effective_bits(codes: Codes) -> NDArray[np.int64]:
@@ -179,7 +175,9 @@ def _after(name: str, module: nn.Module, source: _Arriving | None) -> _Arriving 
     quantizer = activation_of(module, name)
     if isinstance(quantizer, BinaryQuantizer):  # -1 and +1: a sign, which a product takes as one bit
         return _Arriving(np.array([1]), quantizer.format.width)
-    return quantizer and _Arriving(np.array([quantizer.width - quantizer.signed]), quantizer.width)
+    if quantizer is None:
+        return None
+    return _Arriving(np.array([quantizer.width - quantizer.signed]), quantizer.width)
 
 
 def _row(name: str, layer: nn.Module, source: _Arriving | None) -> LayerEbops:

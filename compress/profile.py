@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import fx, nn
 
 from compress.borrowed import mode
+from compress.columns import columns
 from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding, encode, rescaled
 from compress.layers import is_quantized
 from compress.quantize import LayerTracer
@@ -166,7 +167,7 @@ class Suggestion:
     def __str__(self) -> str:
         rows = [(row.name, f"ap_{row.format}", f"{row.outside:.3%}", f"{row.snr_db:.1f}") for row in self.fitted]
         title = f"results are cast with {self.rounding.value}, {self.overflow.value}"
-        return "\n".join([*_columns([("tensor", "format", "outside", "S/N dB"), *rows]), title])
+        return "\n".join([*columns([("tensor", "format", "outside", "S/N dB"), *rows]), title])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -238,7 +239,7 @@ class Profile:
             for tensor in self.tensors
         ]
         span = f"magnitudes, 2^{bottom - 1} to 2^{top}"
-        return "\n".join(_columns([("tensor", "numbers", "lowest", "highest", "rms", "zeros", span), *rows]))
+        return "\n".join(columns([("tensor", "numbers", "lowest", "highest", "rms", "zeros", span), *rows]))
 
 
 def profile(model: nn.Module, calibration_x: torch.Tensor | ArrayLike) -> Profile:
@@ -385,13 +386,3 @@ def _sparkline(octaves: Mapping[int, int], bottom: int, top: int) -> str:
     full = max(counts) or 1
     # Rounded up, so that a single number is visible.
     return "".join(_BARS[-(-count * (len(_BARS) - 1) // full)] for count in counts)
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """The first column to the left, the others to the right, under the first row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compress.columns import columns
 from recipes.result import RESULT_FILE, NetworkAccount, Proof, Result
 
 
@@ -37,7 +38,7 @@ def run_table(result: Result, folder: Path) -> str:
         [
             f"{result.recipe.name}: {result.data.test} test samples of {result.data.source}, seed {result.seed}",
             "",
-            *_columns([head, *rows]),
+            *columns([head, *rows]),
             "",
             f"* in hardware ({hardware.backend})",
             *proof_lines(hardware.proof),
@@ -52,7 +53,7 @@ def proof_lines(proof: Proof) -> list[str]:
     head = ("compared bit for bit", "samples", "mismatches")
     rows = [(f"{pair.first} = {pair.second}", f"{pair.samples:,}", f"{pair.mismatches:,}") for pair in proof.agreements]
     return [
-        *_columns([head, *rows]),
+        *columns([head, *rows]),
         *(f"not compared: {what}" for what in proof.not_compared),
         *proof.notes,
         f"different outputs among the samples: {proof.distinct_outputs:,}",
@@ -71,13 +72,3 @@ def _row(network: NetworkAccount, deployed: bool) -> tuple[str, ...]:
         f"{network.bops:,.0f}",
         f"{network.bops_reduction:.1f}x",
     )
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """The first column to the left, the others to the right, under the first row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -170,3 +170,16 @@ def test_configurations_are_compared_field_by_field() -> None:
         check_same(Path("run"), saved, describe(Outer(Inner(4))))
     with pytest.raises(ValueError, match=r"^run: made with gone = 1, this call asks for None"):
         check_same(Path("run"), {**saved, "gone": 1}, saved)
+
+
+def test_what_a_mapping_holds_is_described_by_its_keys():
+    @dataclass(frozen=True)
+    class Part:
+        number: int
+
+    @dataclass(frozen=True)
+    class Whole:
+        parts: dict[str, Part]
+
+    assert describe(Whole({"fc1": Part(3)})) == {"parts.fc1.number": 3}
+    assert describe(Whole({})) == {}

@@ -160,6 +160,23 @@ def test_explicit_calibration():
     assert not model[3]._forward_pre_hooks
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_layer_that_is_called_twice_is_calibrated_on_all_that_enters_it(order):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = QuantIdentity(spec=QuantSpec(input_width=8))
+
+        def forward(self, x):
+            parts = [x, x / 64][::order]
+            return self.shared(parts[0]) + self.shared(parts[1])
+
+    alone, model, x = QuantIdentity(spec=QuantSpec(input_width=8)), Twice(), torch.linspace(-8, 8, 100)[:, None]
+    calibrate(alone, torch.cat([x, x / 64]))
+    calibrate(model, x)
+    assert model.shared.log2_range == alone.log2_range
+
+
 def test_calibration_names_the_layers_it_cannot_set():
     model = mlp()
     with torch.no_grad():

@@ -15,16 +15,18 @@ from compress.readout import UncalibratedQuantizer
 def calibrate(model: nn.Module, x: Tensor) -> None:
     """Set every learned activation range from one batch ``x``, in the order the model runs, in eval mode.
 
-    Replaces what they were. Raises ``UncalibratedQuantizer``, naming the layers, where the batch is all zeros or is
-    not used at all.
+    Replaces what they were; a layer that is called several times gets one range for all that comes in. Raises
+    ``UncalibratedQuantizer``, naming the layers, where the batch is all zeros or is not used at all.
     """
     ranges = {name: module for name, module in model.named_modules() if isinstance(module, LearnedRange)}
     layers = {name: layer for name, layer in ranges.items() if layer.learned_range is not None}
     silent = set(layers)
+    entered: dict[str, list[Tensor]] = {name: [] for name in layers}
 
     def before(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            if layers[name].calibrate_on(args[0]):
+            entered[name].append(args[0].flatten())
+            if layers[name].calibrate_on(torch.cat(entered[name])):
                 silent.discard(name)
 
         return hook

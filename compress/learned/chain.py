@@ -24,7 +24,7 @@ _EPSILON = 1e-8  # Adam's, as torch has it
 class Chain:
     """The parameters of ``model`` as one vector, and steps of Adam on it. The model's layers see every change.
 
-    Parameters given as views stay valid as long as nobody replaces the layers' ``data``; copying into them is fine.
+    Copying into a parameter is seen here in turn; replacing its tensor (``model.double()``) cuts the tie.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def learn_precision(
     ``network`` is a chain of linear layers with a ReLU between any two; batch norm behind a linear layer is folded into
     it as it stands in eval mode, dropout is left out. ``x`` (batch, features) are typical inputs, from which the ranges
     of the activations start; ``weight_frac`` and ``activation_frac`` are the fraction bits at the start. In the result
-    a ``LearnedActivation`` stands before every ``LearnedLinear``, which keeps its name's order: 0 quantizes the input.
+    a ``LearnedActivation`` stands before every ``LearnedLinear``; the first quantizes the input, the others are ReLUs.
 
     Raises ``ValueError`` naming the first layer that does not fit, and for inputs that are not finite.
     """

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ class PrecisionConfig:
     epochs: int
     price: float  # nats per effective bit operation, at the end
     first_price: float = 2e-6  # and at the start; lower, if ``price`` is
-    rise: float = 0.4  # the part of the training over which the price rises, exponentially
-    constant: float = 0.4  # the part over which the learning rate is constant; a cosine to zero follows
+    rise: float = 0.2  # the part of the training over which the price rises, exponentially
+    constant: float = 0.2  # the part over which the learning rate is constant; a cosine to zero follows
     batch_size: int = 256
     learning_rate: float = 2.5e-3
     width_rate: float = 2.0  # the learning rate of widths, in units of ``learning_rate``
@@ -85,10 +86,6 @@ class Compromise:
     accuracy: float
     loss: float  # cross entropy, nats
 
-    def beats(self, other: Compromise) -> bool:
-        """At least as good in both respects."""
-        return self.ebops <= other.ebops and self.accuracy >= other.accuracy
-
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
@@ -128,6 +125,9 @@ def train_precision(
     """
     for name, data in (("train_data", train_data), ("validation_data", validation_data)):
         _check(name, data)
+    tensors = [*train_data, *validation_data, *model.parameters()]
+    if devices := {tensor.device.type for tensor in tensors} - {"cpu"}:
+        raise ValueError(f"widths are learned on the CPU, got tensors on {', '.join(devices)}; move them with .cpu()")
     path = None if out is None else out / CHECKPOINT
     if path is not None and path.exists() and not resume:
         raise ValueError(f"{out} already holds a training; resume it or choose another folder")
@@ -148,7 +148,7 @@ def train_precision(
                     loop.keep(out, point)
                     if len(loop.history) % checkpoint_every == 0 or loop.epoch == config.epochs:
                         loop.save(path)
-        return Learned(history=tuple(loop.history), front=_front(loop.history))
+        return Learned(history=tuple(loop.history), front=front_of(loop.history))
 
 
 class _Loop:
@@ -205,7 +205,7 @@ class _Loop:
 
     def keep(self, out: Path, point: Compromise) -> None:
         """Save the network if it is on the front, and drop those that it takes off it."""
-        front = _front(self.history)
+        front = front_of(self.history)
         if point not in front:
             return
         save_model(front_file(out, point), self.model, asdict(point))
@@ -238,8 +238,8 @@ class _Loop:
         self.history = [Compromise(**point) for point in content["history"]]
 
 
-def _front(points: list[Compromise]) -> tuple[Compromise, ...]:
-    """Those that no other beats, by rising cost; of equals the first."""
+def front_of(points: Sequence[Compromise]) -> tuple[Compromise, ...]:
+    """Those that no other equals or beats in both cost and accuracy, by rising cost; of equals the first."""
     found: list[Compromise] = []
     for point in sorted(points, key=lambda point: (point.ebops, -point.accuracy, point.epoch)):
         if not found or point.accuracy > found[-1].accuracy:

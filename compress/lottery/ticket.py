@@ -130,7 +130,7 @@ class LotteryTicket:
         return trained.kept
 
     def cutter(self, model: nn.Module) -> Cutter:
-        """What prunes ``model``. Raises ``ValueError`` for a structure that its layers cannot have, and binary weights."""
+        """What prunes ``model``. Raises ``ValueError`` for binary weights and structures its layers cannot have."""
         weights = prunable(model)
         chosen = structures_of(weights, self.structure)
         for name, structure in chosen.items():
@@ -157,8 +157,7 @@ class LotteryTicket:
     def claim(self, out: Path, resume: bool) -> None:
         """Make ``out`` the folder of this run, or see that it is."""
         file = out / RUN_FILE
-        structure = {layer: describe(structure) for layer, structure in self.structure.items()}
-        config = {"schema": SCHEMA, **describe(self), "structure": structure}
+        config = {"schema": SCHEMA, **describe(self)}
         if file.exists():
             if not resume:
                 raise ValueError(f"{out} already holds a lottery ticket; resume it or choose another folder")

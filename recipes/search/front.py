@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.checkpoint import write_bytes
+from compress.columns import columns
 from recipes.result import RESULT_FILE, read_result
 from recipes.search.objectives import Objective
 from recipes.search.study import SCHEMA, Point, Search
@@ -66,9 +67,7 @@ def front_table(config: Search, front: Sequence[Point]) -> str:
         )
         for point in front
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in (head, *rows)]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join(columns([head, *rows]))
 
 
 def _test_figures(folder: Path) -> dict[str, float] | None:
