@@ -164,9 +164,9 @@ def test_a_bad_configuration_is_named(change, message):
 
 def test_bad_data_and_folders_are_named(tmp_path):
     x, y = TRAIN
-    with pytest.raises(ValueError, match="train_data: some features are NaN"):
+    with pytest.raises(ValueError, match="train_data: 400 of 400 rows hold NaN"):
         train_precision(net(), (x * math.nan, y), VALIDATION, CONFIG)
-    with pytest.raises(ValueError, match="validation_data: needs features"):
+    with pytest.raises(ValueError, match="validation_data: needs at least one row"):
         train_precision(net(), TRAIN, (x, y.int()), CONFIG)
     with pytest.raises(ValueError, match="on the CPU, got tensors on meta"):
         train_precision(net().to("meta"), TRAIN, VALIDATION, CONFIG)

@@ -13,21 +13,21 @@ at any moment.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from compress.borrowed import threads
 from compress.checkpoint import check_same, describe, read_checkpoint, save_model, write_checkpoint
 from compress.ebops import ebops
 from compress.learned.chain import Chain
-from compress.train import Data, NotFiniteError
+from compress.train import NotFiniteError
+from compress.training import Data, check_data, check_finite, digest
 
 #: In a training's folder: the file that it is resumed from, and the folder of the networks on the front.
 CHECKPOINT, FRONT = "last.pt", "front"
@@ -124,7 +124,8 @@ def train_precision(
     ``NotFiniteError`` when the loss is NaN or infinite.
     """
     for name, data in (("train_data", train_data), ("validation_data", validation_data)):
-        _check(name, data)
+        check_data(name, data)
+        check_finite(name, data[0])
     tensors = [*train_data, *validation_data, *model.parameters()]
     if devices := {tensor.device.type for tensor in tensors} - {"cpu"}:
         raise ValueError(f"widths are learned on the CPU, got tensors on {', '.join(devices)}; move them with .cpu()")
@@ -168,9 +169,9 @@ class _Loop:
         self.identity = {
             **describe(config),
             "layers": repr(model),
-            "train_data": _digest(*train_data),
-            "validation_data": _digest(*validation_data),
-            "start": _digest(self.chain.vector),
+            "train_data": digest(*train_data),
+            "validation_data": digest(*validation_data),
+            "start": digest(self.chain.vector),
         }
 
     def run_epoch(self, label: str) -> None:
@@ -245,21 +246,3 @@ def front_of(points: Sequence[Compromise]) -> tuple[Compromise, ...]:
         if not found or point.accuracy > found[-1].accuracy:
             found.append(point)
     return tuple(found)
-
-
-def _check(what: str, data: Data) -> None:
-    x, y = data
-    if x.dim() != 2 or not len(x) or y.shape != (len(x),) or y.dtype != torch.int64:
-        raise ValueError(
-            f"{what}: needs features (rows, features) and as many class numbers (int64), got {tuple(x.shape)} and "
-            f"{tuple(y.shape)} of {y.dtype}"
-        )
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{what}: some features are NaN or infinite; drop or repair those rows")
-
-
-def _digest(*tensors: Tensor) -> str:
-    checksum = 0
-    for tensor in tensors:
-        checksum = zlib.crc32(tensor.detach().contiguous().numpy().data, checksum)
-    return f"{[tuple(tensor.shape) for tensor in tensors]}, crc32 {checksum:08x}"
