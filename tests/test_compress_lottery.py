@@ -170,7 +170,7 @@ def test_folders_that_belong_to_something_else(tmp_path: Path) -> None:
         run(replace(ticket, fractions=(0.4,)), out, resume=True)
     with pytest.raises(ValueError, match=r"run: made with rewind = 'to_initialisation', this call asks for 'fine_"):
         run(replace(ticket, rewind=Rewind.FINE_TUNE), out, resume=True)
-    with pytest.raises(ValueError, match=r"run: made with structure = {}, this call asks for {'1': {'group': 'neuron'"):
+    with pytest.raises(ValueError, match=r"run: made with structure.1.group = None, this call asks for 'neuron'; res"):
         run(replace(ticket, structure={"1": NEURONS}), out, resume=True)
     (tmp_path / "thesis.tex").touch()
     for taken in (tmp_path, tmp_path / "thesis.tex"):
