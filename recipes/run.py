@@ -170,7 +170,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe; what is set does not vary"
     )
     search.add_argument(
-        "--objectives", metavar="NAMES", help="of macro_auc, accuracy, bops, multipliers, interval (macro_auc,bops)"
+        "--objectives",
+        metavar="NAMES",
+        help="of macro_auc, accuracy, bops, ebops, multipliers, interval (macro_auc,bops)",
     )
     search.add_argument("--epochs", type=int, default=10, help="of each of a trial's trainings (default: 10)")
     search.add_argument("--sampler", choices=["tpe", "nsga2"], default="tpe")

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from compress.ebops import ebops
 from recipes.digits import digits
 from recipes.jet import jet
 from recipes.network import quantized_network
+from recipes.pipeline import load_compressed
 from recipes.result import read_result
 from recipes.run import main
 from recipes.search import study as study_module
@@ -131,7 +133,7 @@ def test_reuse_is_traded_for_what_it_costs() -> None:
         (["--vary", "pruned=0:0.5"], "--vary pruned: 0 is no fraction above 0 and at most 1"),
         (["--vary", "pruned=0.1:0.5", "--set", "deploy=0.8"], "pruned: given to --set and to --vary"),
         (["--set", "spec.input_width=4", "--vary", "spec.input_width=2:4"], "given to --set and to --vary"),
-        (["--objectives", "auc,bops"], "--objectives: auc is none of macro_auc, accuracy, bops, multipliers, interval"),
+        (["--objectives", "auc,bops"], "--objectives: auc is none of macro_auc, accuracy, bops, ebops, multipliers, interval"),
         (["--objectives", "bops"], "name at least one of macro_auc, accuracy and one of bops"),
         (
             ["--objectives", "macro_auc,multipliers", "--vary", "hardware.reuse_factor=1:4"],
@@ -298,7 +300,8 @@ def test_a_dask_cluster_is_a_crew(tmp_path: Path) -> None:
         points = search(config(), tmp_path / "a", crew, trials=6, progress=False)
     assert len(points) == 6
     for point in points:
-        expected = pretended(Job(number=0, recipe=config().recipe, settings=point.settings, folder="")).measures
+        job = Job(number=0, recipe=config().recipe, settings=point.settings, objectives=(), folder="")
+        expected = pretended(job).measures
         assert expected is not None and point.values == (expected["macro_auc"], expected["bops"])
 
 
@@ -317,7 +320,13 @@ SMALL = ["--epochs", "1", "--set", "hardware.samples=200", "--set", "network.hid
 
 
 def test_a_failing_trial_says_why(tmp_path: Path) -> None:
-    job = Job(number=3, recipe=shortened(digits(), 1), settings=("deploy=0.3",), folder=str(tmp_path / "0003"))
+    job = Job(
+        number=3,
+        recipe=shortened(digits(), 1),
+        settings=("deploy=0.3",),
+        objectives=tuple(Objective),
+        folder=str(tmp_path / "0003"),
+    )
     outcome = perform(job)
     assert outcome.measures is None and outcome.failure is not None and "deploy=0.3 is no level" in outcome.failure
     saved = json.loads((tmp_path / "0003" / "trial.json").read_text())
@@ -328,6 +337,7 @@ def test_a_failing_trial_says_why(tmp_path: Path) -> None:
 def test_a_killed_search_leaves_nobody_behind_and_ends_the_same(tmp_path: Path) -> None:
     """With real trainings in real processes; then a trial of it is exported and checked like any run."""
     command = [sys.executable, "-m", "recipes.run", "search", "digits", "--trials", "2", "--workers", "1", *SMALL]
+    command += ["--objectives", "macro_auc,bops,ebops"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = tmp_path / "killed"
     process = subprocess.Popen([*command, "--out", str(killed)], env=environment, cwd=tmp_path)
@@ -351,7 +361,7 @@ def test_a_killed_search_leaves_nobody_behind_and_ends_the_same(tmp_path: Path) 
     trial = killed / "trials" / "0000"
     result = read_result(trial)
     assert result.recipe.spec.weight_width == states[0].params["spec.weight_width"]
-    assert states[0].values[1] == result.deployed.bops
+    assert states[0].values[1:] == [result.deployed.bops, ebops(load_compressed(trial, result)).total]
     assert main(["export", str(trial), "--out", str(tmp_path / "hls")]) == 0
     assert main(["check", str(trial), "--samples", "300"]) == 0
 

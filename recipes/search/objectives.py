@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
+from torch import nn
+
+from compress.ebops import ebops
 from recipes.metrics import Metrics
 from recipes.result import Result
 from recipes.search.space import REUSE, Axis, SpaceError
@@ -14,6 +17,7 @@ class Objective(Enum):
     MACRO_AUC = "macro_auc"
     ACCURACY = "accuracy"
     BOPS = "bops"  # bit operations of one inference (compress.bops)
+    EBOPS = "ebops"  # the same by the bits that every weight really has (compress.ebops)
     MULTIPLIERS = "multipliers"  # weights that are not zero in hardware over the reuse factor, rounded up by layer
     INTERVAL = "interval"  # cycles between two samples: the reuse factor
 
@@ -27,6 +31,7 @@ class Objective(Enum):
             Objective.MACRO_AUC: "macro AUC",
             Objective.ACCURACY: "accuracy",
             Objective.BOPS: "BOPs",
+            Objective.EBOPS: "EBOPs",
             Objective.MULTIPLIERS: "multipliers",
             Objective.INTERVAL: "cycles per sample",
         }[self]
@@ -34,8 +39,8 @@ class Objective(Enum):
     def spell(self, value: float) -> str:
         return f"{value:.4f}" if self.maximised else f"{value:,.0f}"
 
-    def value_of(self, result: Result, validation: Metrics) -> float:
-        """Of the network of a finished run that goes to hardware."""
+    def value_of(self, result: Result, network: nn.Module, validation: Metrics) -> float:
+        """Of the ``network`` of a finished run that goes to hardware. Raises ``ValueError`` where it has none."""
         reuse = result.recipe.hardware.reuse_factor
         match self:
             case Objective.MACRO_AUC:
@@ -44,6 +49,8 @@ class Objective(Enum):
                 return validation.accuracy
             case Objective.BOPS:
                 return result.deployed.bops
+            case Objective.EBOPS:
+                return float(ebops(network).total)
             case Objective.MULTIPLIERS:
                 layers = result.deployed.layers.values()
                 return float(sum(-(-(layer.weights - layer.zeros) // reuse) for layer in layers))
@@ -69,7 +76,7 @@ def objectives_of(text: str | None, axes: Sequence[Axis]) -> tuple[Objective, ..
     if not any(o.maximised for o in chosen) or all(o.maximised for o in chosen):
         raise SpaceError(
             f"--objectives {text}: a search trades how good a network is for what it costs; name at least one of "
-            "macro_auc, accuracy and one of bops, multipliers, interval"
+            "macro_auc, accuracy and one of bops, ebops, multipliers, interval"
         )
     missing = [o.value for o in (Objective.MULTIPLIERS, Objective.INTERVAL) if o not in chosen]
     if varies_reuse and missing:

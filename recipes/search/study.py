@@ -175,6 +175,7 @@ class _Loop:
             number=number,
             recipe=self.config.recipe,
             settings=settings_of(self.config.recipe, parameters),
+            objectives=self.config.objectives,
             folder=str(self._folder(number)),
         )
         self.pending[self.crew.executor.submit(perform, job)] = number

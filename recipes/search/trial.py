@@ -30,6 +30,7 @@ class Job:
     number: int
     recipe: Recipe
     settings: tuple[str, ...]  # on top of the recipe
+    objectives: tuple[Objective, ...]
     folder: str
 
 
@@ -55,8 +56,9 @@ def perform(job: Job) -> Outcome:
             if not result.hardware.proof.holds:
                 raise ValueError("the hardware is not the trained network; see result.json")
             _, splits = load_splits(recipe)
-            validation = evaluate(load_compressed(folder, result), splits.validation, result.data.classes)
-            measures = {objective.value: objective.value_of(result, validation) for objective in Objective}
+            network = load_compressed(folder, result)
+            validation = evaluate(network, splits.validation, result.data.classes)
+            measures = {wanted.value: wanted.value_of(result, network, validation) for wanted in job.objectives}
             outcome = Outcome(measures=measures)
         except ValueError as error:
             outcome = Outcome(failure=" ".join(str(error).split()))
