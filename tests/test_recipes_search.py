@@ -133,7 +133,7 @@ def test_reuse_is_traded_for_what_it_costs() -> None:
         (["--vary", "pruned=0:0.5"], "--vary pruned: 0 is no fraction above 0 and at most 1"),
         (["--vary", "pruned=0.1:0.5", "--set", "deploy=0.8"], "pruned: given to --set and to --vary"),
         (["--set", "spec.input_width=4", "--vary", "spec.input_width=2:4"], "given to --set and to --vary"),
-        (["--objectives", "auc,bops"], "--objectives: auc is none of macro_auc, accuracy, bops, ebops, multipliers, interval"),
+        (["--objectives", "auc,bops"], "auc is none of macro_auc, accuracy, bops, ebops, multipliers, interval"),
         (["--objectives", "bops"], "name at least one of macro_auc, accuracy and one of bops"),
         (
             ["--objectives", "macro_auc,multipliers", "--vary", "hardware.reuse_factor=1:4"],
