@@ -71,44 +71,47 @@ def diverged(value):
     return layer
 
 
-SUPPORTED = (
-    "linear, ReLU, ReLU6, LeakyReLU, hard tanh, hard sigmoid, tanh, sigmoid, identity, BatchNorm1d, Flatten and "
-    "Dropout layers"
+CURE = (
+    "; replace it by one that has one (export.frontends.torch.supported() lists them), or leave it out of the exported "
+    "part"
 )
-SEQUENTIAL = "{label} ({layer}): has no exact lowering; supported are " + SUPPORTED
-LEAVE = ": replace it, or leave it out of the exported part"
-CALL = "{call}: this call has no exact lowering; supported are relu and flatten(1) as calls, and " + SUPPORTED
+LAYER = "{label} ({layer}): has no exact lowering" + CURE
+CALL = "{call}: this call has no exact lowering" + CURE
+FLATTEN = "{label}: flattens axes {axes}; only all axes of a sample, flatten(1), are lowered"
 RESHAPE = "{call}: reshapes by hand, which hides the axes; use nn.Flatten() or x.flatten(1)"
 
 UNCALIBRATED = "act: its range has not seen any data yet; train for a step"
 
 REFUSED = {
     "layer": (lambda: module(lambda s, x: s.act(s.quant(x)), act=nn.SiLU()),
-              SEQUENTIAL.format(label="act", layer="SiLU()") + LEAVE),
+              LAYER.format(label="act", layer="SiLU()")),
     "flatten from another axis": (
         lambda: module(lambda s, x: s.flat(s.quant(x)), flat=nn.Flatten(0)),
-        SEQUENTIAL.format(label="flat", layer="Flatten(start_dim=0, end_dim=-1)") + LEAVE),
+        FLATTEN.format(label="flat", axes="0 to -1")),
     "Brevitas layer": (lambda: module(lambda s, x: s.act(s.quant(x)), act=bnn.QuantSigmoid()),
-                       SEQUENTIAL.format(label="act", layer="QuantSigmoid")),
+                       LAYER.format(label="act", layer="QuantSigmoid")),
     "convolution": (
         lambda: module(lambda s, x: s.conv(s.quant(x)), conv=QuantConv1d(1, 2, 3)),
-        SEQUENTIAL.format(label="conv", layer="QuantConv1d")),
+        LAYER.format(label="conv", layer=QuantConv1d(1, 2, 3))),
     "pooling": (lambda: module(lambda s, x: s.pool(s.quant(x)), pool=nn.MaxPool1d(2)),
-                SEQUENTIAL.format(label="pool", layer=nn.MaxPool1d(2)) + LEAVE),
+                LAYER.format(label="pool", layer=nn.MaxPool1d(2))),
     "a steep leaky relu": (lambda: module(lambda s, x: s.act(s.quant(x)), act=nn.LeakyReLU(1.5)),
-                           SEQUENTIAL.format(label="act", layer="LeakyReLU(negative_slope=1.5)") + LEAVE),
+                           "act: has the slope 1.5; use one from 0 to 1"),
     "concatenation": (lambda: module(lambda s, x: torch.cat([s.quant(x), s.quant(x)], 1)), CALL.format(call="cat")),
-    "call": (lambda: module(lambda s, x: torch.sigmoid(s.quant(x))), CALL.format(call="sigmoid")),
+    "call": (lambda: module(lambda s, x: torch.special.erf(s.quant(x))), CALL.format(call="special_erf")),
     "call in a submodule": (
         lambda: module(lambda s, x: s.inner(s.quant(x)), inner=module(lambda s, x: F.gelu(x))),
         CALL.format(call="inner.gelu")),
     "addition": (lambda: module(lambda s, x: s.quant(x) + 1), CALL.format(call="add")),
-    "relu of another kind": (lambda: module(lambda s, x: F.relu6(s.quant(x))), CALL.format(call="relu6")),
+    "a curve that nothing quantizes": (
+        lambda: module(lambda s, x: torch.sigmoid(s.quant(x))),
+        "sigmoid: leaves the network with scale 1.0 and a sigmoid, which no fixed-point format says; end with a "
+        "quantizer (QuantIdentity or QuantReLU)"),
     "flatten of some axes": (
-        lambda: module(lambda s, x: torch.flatten(s.quant(x), 1, 1)), CALL.format(call="flatten")),
+        lambda: module(lambda s, x: torch.flatten(s.quant(x), 1, 1)), FLATTEN.format(label="flatten", axes="1 to 1")),
     "flatten of some axes by name": (
-        lambda: module(lambda s, x: s.quant(x).flatten(start_dim=1, end_dim=1)), CALL.format(call="flatten")),
-    "flatten of the batch": (lambda: module(lambda s, x: s.quant(x).flatten()), CALL.format(call="flatten")),
+        lambda: module(lambda s, x: s.quant(x).flatten(start_dim=1, end_dim=1)), FLATTEN.format(label="flatten", axes="1 to 1")),
+    "flatten of the batch": (lambda: module(lambda s, x: s.quant(x).flatten()), FLATTEN.format(label="flatten", axes="0 to -1")),
     "view": (lambda: module(lambda s, x: s.quant(x).view(-1, 4)), CALL.format(call="view")),
     "shape": (lambda: module(lambda s, x: s.quant(x).view(x.shape[0], -1)), RESHAPE.format(call="getattr")),
     "size": (lambda: module(lambda s, x: s.quant(x).view(x.size(0), -1)), RESHAPE.format(call="size")),
@@ -178,7 +181,7 @@ REFUSED = {
         "b: follows a relu that no quantizer follows; use a quantized layer before it"),
     "a relu at the output": (
         lambda: module(lambda s, x: F.relu(s.norm(s.quant(x))), norm=_half(nn.BatchNorm1d(4, eps=0))),
-        "norm: leaves the network with scale 0.5 and a relu, which no fixed-point format says; end with a quantizer "
+        "relu: leaves the network with scale 0.5 and a relu, which no fixed-point format says; end with a quantizer "
         "(QuantIdentity or QuantReLU)"),
 }  # fmt: skip
 

@@ -67,7 +67,9 @@ _LAYERS: dict[Any, _Layer] = {
     F.dropout1d: _Layer(_dropout(nn.Dropout1d), ("p", "training")),
     F.dropout2d: _Layer(_dropout(nn.Dropout2d), ("p", "training")),
 }
-_IN_PLACE_CALLS = frozenset({operator.iadd, torch.relu_, torch.tanh_, torch.sigmoid_, torch.clamp_})
+_IN_PLACE_CALLS = frozenset(
+    {operator.iadd, operator.isub, operator.imul, torch.relu_, torch.tanh_, torch.sigmoid_, torch.clamp_}
+)
 
 
 def layer_of(node: fx.Node) -> nn.Module | None:

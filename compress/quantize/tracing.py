@@ -17,6 +17,8 @@ SHAPE_CALLS = frozenset(
     | {"flatten", "reshape", "view", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "size", "dim"}
     | {operator.getitem, getattr}
 )
+#: How the calls that write in place are written.
+_WRITTEN = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*="}
 DROPOUT_CALLS = (F.dropout, F.dropout1d, F.dropout2d)
 
 
@@ -24,20 +26,25 @@ class UnsupportedLayer(ValueError):
     """A part of a model that has no quantized counterpart here."""
 
 
-class LayerTracer(fx.Tracer):
-    """An fx tracer that keeps every layer whole, quantized or not, masked or not."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_quantized(m) or super().is_leaf_module(m, module_qualified_name)
-
-
 class _InPlaceProxy(fx.Proxy):
     def __iadd__(self, other: object) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {}, name="add")
 
+    def __isub__(self, other: object) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {}, name="sub")
 
-class _InPlaceTracer(LayerTracer):
-    """Tells ``x += y``, which writes into ``x``, from ``x = x + y``; fx by itself does not."""
+    def __imul__(self, other: object) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {}, name="mul")
+
+
+class LayerTracer(fx.Tracer):
+    """An fx tracer that keeps every layer whole, quantized or not, masked or not.
+
+    It tells ``x += y``, which writes into ``x``, from ``x = x + y``; fx by itself does not.
+    """
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return is_quantized(m) or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _InPlaceProxy(node, self)
@@ -53,8 +60,8 @@ def trace(model: nn.Module) -> fx.Graph:
     owner = type(model).__name__
     try:
         # Of copies: a trace leaves the constants it meets, and a forward whatever it likes, on the module.
-        training = _InPlaceTracer().trace(copy.deepcopy(model).train())
-        evaluating = _InPlaceTracer().trace(copy.deepcopy(model).eval())
+        training = LayerTracer().trace(copy.deepcopy(model).train())
+        evaluating = LayerTracer().trace(copy.deepcopy(model).eval())
     except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError, ValueError, AttributeError) as error:
         raise UnsupportedLayer(f"{owner}: torch.fx cannot trace its forward: {error}") from error
     if len(training.nodes) != len(evaluating.nodes):
@@ -77,8 +84,8 @@ def trace(model: nn.Module) -> fx.Graph:
 
 def call_of(node: fx.Node) -> str:
     """What a functional call is called in messages."""
-    if node.target is operator.iadd:
-        return "+="
+    if node.target in _WRITTEN:
+        return _WRITTEN[node.target]
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 

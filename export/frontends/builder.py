@@ -184,7 +184,7 @@ class Builder:
         """A function of ``x``, taken by the quantizer that follows."""
         x, function, line = self._with_precision(x), activation.function, (activation.slope, activation.offset)
         if x.function is None:
-            return replace(x.mapped(*((v,) for v in line)), function=function)
+            return replace(x.mapped(*((v,) for v in line)), label=label, function=function)
         if isinstance(function, Clamp) and isinstance(x.function, Clamp) and line == (ONE, ZERO):
             return replace(x, function=function.after(x.function))
         raise UnsupportedLayer(f"{label}: follows a {x.function} that is not quantized; put a quantizer between them")

@@ -1,0 +1,97 @@
+"""Activations and quantizers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from compress import layers
+from compress.layers import Kind
+from compress.learned.frozen import FrozenActivation
+from export.frontends.builder import quantizer_modes
+from export.frontends.functions import (
+    HARD_SIGMOID,
+    RELU,
+    RELU6,
+    SIGMOID,
+    TANH,
+    Activation,
+    hard_tanh,
+    leaky_relu,
+)
+from export.frontends.torch.lowering import Operand, Site, of_call, of_layer
+from export.frontends.value import Value
+from export.modes import Modes
+
+#: Those that only leave numbers out, and keep the format of what they read.
+_NO_NEW_NUMBERS = (nn.ReLU, nn.ReLU6)
+
+
+@of_layer(Kind.RELU)
+def quantized_relu(site: Site, module: nn.Module, x: Operand) -> Value:
+    return _quantized(site, module, site.build.activate(f"{site.label}.relu", site.settled(x), RELU))
+
+
+@of_layer(Kind.IDENTITY)
+def quantized_identity(site: Site, module: nn.Module, x: Operand) -> Value:
+    return _quantized(site, module, x)
+
+
+@of_layer(Kind.RELU6, Kind.LEAKY_RELU, Kind.HARD_TANH, Kind.HARD_SIGMOID, Kind.TANH, Kind.SIGMOID)
+def quantized_activation(site: Site, module: nn.Module, x: Operand) -> Value:
+    return _quantized(site, module, site.build.pending(site.label, site.settled(x), _function(site, module)))
+
+
+@of_layer(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid)
+def activation(site: Site, module: nn.Module, x: Operand) -> Value:
+    """A float layer, taken by the quantizer that follows, or cast to its precision."""
+    precision = None if isinstance(module, _NO_NEW_NUMBERS) else site.precision
+    return site.build.activate(site.label, site.settled(x), _function(site, module), precision)
+
+
+@of_call(torch.relu, nn.functional.relu, "relu")
+def relu(site: Site, x: Operand, inplace: bool = False) -> Value:
+    return site.build.activate(site.label, site.settled(x), RELU)
+
+
+@of_layer(FrozenActivation)
+def frozen_activation(site: Site, module: FrozenActivation, x: Operand) -> Value:
+    if module.rectify:
+        x = site.build.activate(f"{site.label}.relu", site.settled(x), RELU)
+    learned = module.channel_formats()
+    return site.build.quantize_channels(site.label, x, learned.formats, Modes(learned.rounding, learned.overflow))
+
+
+def rounded(site: Site, x: Operand, q: layers.ActivationQuantizer | layers.BinaryQuantizer) -> Value:
+    """``x`` as a quantizer makes it."""
+    if isinstance(q, layers.BinaryQuantizer):
+        return site.build.sign(site.label, x, q.scale)
+    modes = quantizer_modes(site.label, q.rounding, q.narrow, q.signed)
+    return site.build.quantize(site.label, x, q.width, q.signed, q.scale, modes)
+
+
+def _quantized(site: Site, module: nn.Module, x: Operand) -> Value:
+    quantizer = layers.activation_of(module, site.label)
+    return site.settled(x) if quantizer is None else rounded(site, x, quantizer)
+
+
+def _function(site: Site, module: nn.Module) -> Activation:
+    """The function that a layer computes, before it quantizes if it does."""
+    match module:
+        case nn.ReLU():
+            return RELU
+        case nn.ReLU6() | layers.QuantReLU6():
+            return RELU6
+        case nn.LeakyReLU() | layers.QuantLeakyReLU():
+            if (leaky := leaky_relu(module.negative_slope)) is None:
+                raise site.refusal(f"has the slope {module.negative_slope}; use one from 0 to 1")
+            return leaky
+        case nn.Hardtanh() | layers.QuantHardTanh():
+            return hard_tanh(module.min_val, module.max_val)
+        case nn.Hardsigmoid() | layers.QuantHardSigmoid():
+            return HARD_SIGMOID
+        case nn.Tanh() | layers.QuantTanh():
+            return TANH
+        case nn.Sigmoid() | layers.QuantSigmoid():
+            return SIGMOID
+    raise AssertionError(f"{site.label}: {module} is registered and has no function")
