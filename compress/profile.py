@@ -257,12 +257,9 @@ def profile(model: nn.Module, calibration_x: torch.Tensor | ArrayLike) -> Profil
             "trained with compress.layers.format_of"
         )
     tracer = LayerTracer()
-    try:
-        # The root's own leaves alone would be one call without a name; inside an nn.Sequential they have one.
-        root = nn.Sequential(model) if tracer.is_leaf_module(model, "") else model
-        graph = tracer.trace(root)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"{type(model).__name__}: torch.fx cannot trace its forward: {error}") from error
+    # The root's own leaves alone would be one call without a name; inside an nn.Sequential they have one.
+    root = nn.Sequential(model) if tracer.is_leaf_module(model, "") else model
+    graph = tracer.trace(root)
     entries = [node for node in graph.nodes if node.op == "placeholder"]
     if len(entries) != 1:
         raise ValueError(f"{type(model).__name__}: takes {len(entries)} inputs; profile a model of one tensor")

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from compress.layers import Kind, kind
 from compress.mask import join, prunable
-from compress.quantize import LayerTracer
+from compress.quantize import LayerTracer, UnsupportedLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,8 @@ def wiring_of(model: nn.Module) -> Wiring:
     weights = prunable(model)
     try:
         graph = LayerTracer().trace(model)
-    except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"{type(model).__name__}: torch.fx cannot trace its forward ({error}), so what dies with a neuron is not "
-            "known; prune single weights, or take what depends on the data out of the forward"
-        ) from error
+    except UnsupportedLayer as error:
+        raise UnsupportedLayer(f"{error}, or prune single weights: what dies with a neuron is not known") from error
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     trails: dict[fx.Node, _Trail] = {}
     feeds: dict[str, Feed] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -40,8 +41,18 @@ class _InPlaceProxy(fx.Proxy):
 class LayerTracer(fx.Tracer):
     """An fx tracer that keeps every layer whole, quantized or not, masked or not.
 
-    It tells ``x += y``, which writes into ``x``, from ``x = x + y``; fx by itself does not.
+    It tells ``x += y``, which writes into ``x``, from ``x = x + y``; fx by itself does not. Raises
+    ``UnsupportedLayer`` where torch.fx cannot trace the forward.
     """
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        try:
+            return super().trace(root, concrete_args)
+        except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError, AttributeError) as error:
+            raise UnsupportedLayer(
+                f"{type(root).__name__}: torch.fx cannot trace its forward ({error}); take what depends on the "
+                "data out of it"
+            ) from error
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return is_quantized(m) or super().is_leaf_module(m, module_qualified_name)
@@ -58,12 +69,9 @@ def trace(model: nn.Module) -> fx.Graph:
     told ``training=self.training``.
     """
     owner = type(model).__name__
-    try:
-        # Of copies: a trace leaves the constants it meets, and a forward whatever it likes, on the module.
-        training = LayerTracer().trace(copy.deepcopy(model).train())
-        evaluating = LayerTracer().trace(copy.deepcopy(model).eval())
-    except (fx.proxy.TraceError, TypeError, NotImplementedError, RuntimeError, ValueError, AttributeError) as error:
-        raise UnsupportedLayer(f"{owner}: torch.fx cannot trace its forward: {error}") from error
+    # Of copies: a trace leaves the constants it meets, and a forward whatever it likes, on the module.
+    training = LayerTracer().trace(copy.deepcopy(model).train())
+    evaluating = LayerTracer().trace(copy.deepcopy(model).eval())
     if len(training.nodes) != len(evaluating.nodes):
         raise UnsupportedLayer(
             f"{owner}: its forward makes other calls in training than in eval mode; make those a "

@@ -69,7 +69,8 @@ class Search:
     seed: int = 0  # of the sampler; the recipe has its own
 
     def describe(self) -> dict[str, Any]:
-        return {
+        """All that decides the outcome, as it comes back from a JSON file."""
+        content = {
             "schema": SCHEMA,
             **{f"recipe.{name}": value for name, value in describe(self.recipe).items()},
             "vary": [str(axis) for axis in self.axes],
@@ -77,6 +78,8 @@ class Search:
             "sampler": self.sampler.value,
             "seed": self.seed,
         }
+        described: dict[str, Any] = json.loads(json.dumps(content))
+        return described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +258,7 @@ def _study(config: Search, storage: str) -> Study:
         directions=["maximize" if objective.maximised else "minimize" for objective in config.objectives],
         load_if_exists=True,
     )
-    asked = json.loads(json.dumps(config.describe()))
+    asked = config.describe()
     saved = study.user_attrs.get("search")
     if saved is None:
         study.set_user_attr("search", asked)
@@ -268,7 +271,7 @@ def _study(config: Search, storage: str) -> Study:
 def _claimed(out: Path, config: Search, resume: bool) -> Iterator[str]:
     """Make ``out`` the folder of this search, or see that it is; for this process alone. Gives the owner's name."""
     file = out / SEARCH_FILE
-    asked = json.loads(json.dumps(config.describe()))
+    asked = config.describe()
     if file.exists():
         if not resume:
             raise ValueError(f"{out}: holds a search already; add --resume to go on with it, or choose another --out")
