@@ -34,7 +34,7 @@ from compress.layers import (
 )
 from compress.layers.readers import ACTIVATIONS, WEIGHTED
 from compress.quantize import SHAPE_CALLS, LayerTracer
-from compress.quantize.calls import ADD_CALLS, CAT_CALLS, layer_of
+from compress.quantize.calls import ADD_CALLS, CAT_CALLS, SUBTRACT_CALLS, layer_of
 from compress.shapes import shapes_of
 
 #: What a number counts that no quantizer has given a width.
@@ -43,8 +43,8 @@ FLOAT_WIDTH = 32
 #: Calls with products in them, which would go uncounted.
 _PRODUCT_CALLS = frozenset(
     {F.linear, F.bilinear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d}
-    | {operator.matmul, operator.mul, torch.matmul, torch.mm, torch.addmm, torch.bmm, torch.mul, torch.einsum}
-    | {F.scaled_dot_product_attention, "matmul", "mm", "addmm", "bmm", "mul"}
+    | {operator.matmul, torch.matmul, torch.mm, torch.addmm, torch.bmm, torch.einsum}
+    | {F.scaled_dot_product_attention, "matmul", "mm", "addmm", "bmm"}
 )
 _SAME_NUMBERS = (
     *(nn.ReLU, nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d),
@@ -116,7 +116,7 @@ def bops(model: nn.Module, input_width: int | None = None, *, input_shape: tuple
     A layer's ``b_a`` is the width of what enters it: of the quantizer it comes from, through any ReLU, maximum or
     change of shape; of the exact sum where two quantized tensors are added; the widest of what is concatenated; of the
     stated accumulator or output of a layer. All else counts as a float of 32 bits, and so do the weights of a float
-    layer.
+    layer. Products of two tensors, element by element, are no part of the formula and not counted.
     ``input_width`` is the width of what enters the network. A model that begins by quantizing its input states it.
 
     ``input_shape`` is that of one sample. It is needed where there are convolutions, whose positions depend on it; a
@@ -206,7 +206,7 @@ def _behind_call(node: fx.Node, sources: list[_Numbers]) -> _Numbers:
         return _FLOATS
     if layer is not None or node.target in SHAPE_CALLS:
         return sources[0]
-    if node.target in ADD_CALLS:
+    if node.target in ADD_CALLS | SUBTRACT_CALLS:
         return _sum(node, sources)
     if node.target in CAT_CALLS:
         unknown = next((x for x in sources if x.width is None), None)
@@ -217,7 +217,7 @@ def _behind_call(node: fx.Node, sources: list[_Numbers]) -> _Numbers:
 
 
 def _sum(node: fx.Node, sources: list[_Numbers]) -> _Numbers:
-    """The exact sum of two tensors; they are one source where it is of a tensor with itself."""
+    """The exact sum or difference of two tensors; they are one source where it is of a tensor with itself."""
     operands = sources * 2 if len(sources) == 1 else sources
     if any(x is _FLOATS for x in operands):
         return _FLOATS
@@ -226,9 +226,12 @@ def _sum(node: fx.Node, sources: list[_Numbers]) -> _Numbers:
     if len(known) < len(formats):
         return _Numbers(None, unknown=node.name)
     frac = max(format.frac for format in known)
-    low = sum(format.min_code << frac - format.frac for format in known)
-    high = sum(format.max_code << frac - format.frac for format in known)
-    total = FixedPoint.covering(low, high, frac)
+    (low, high), (other_low, other_high) = (
+        (format.min_code << frac - format.frac, format.max_code << frac - format.frac) for format in known
+    )
+    if node.target in SUBTRACT_CALLS:
+        other_low, other_high = -other_high, -other_low
+    total = FixedPoint.covering(low + other_low, high + other_high, frac)
     return _Numbers(total.width, total)
 
 

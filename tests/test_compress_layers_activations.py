@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from compress.fixed import Overflow, encode
 from compress.layers import (
     BinaryQuantizer,
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -21,6 +22,7 @@ from compress.layers import (
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantSpec,
     QuantTanh,
     Scale,
@@ -43,6 +45,9 @@ LAYERS = {
     "hard sigmoid": (QuantHardSigmoid, F.hardsigmoid, False),
     "tanh": (QuantTanh, torch.tanh, True),
     "sigmoid": (QuantSigmoid, torch.sigmoid, False),
+    "silu": (QuantSiLU, F.silu, True),
+    "gelu": (QuantGELU, F.gelu, True),
+    "gelu, tanh": (lambda **k: QuantGELU("tanh", **k), lambda x: F.gelu(x, approximate="tanh"), True),
 }
 
 

@@ -24,6 +24,7 @@ from compress.layers import (
     Kind,
     QuantConv1d,
     QuantConv2d,
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -33,6 +34,7 @@ from compress.layers import (
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantSpec,
     QuantTanh,
     Scale,
@@ -213,7 +215,8 @@ def test_kinds():
     assert kind(QuantConv2d(1, 1, 1)) is kind(bnn.QuantConv2d(1, 1, 1)) is Kind.CONV2D
     assert kind(bnn.QuantTanh()) is kind(bnn.QuantConvTranspose1d(1, 1, 1)) is Kind.OTHER
     ours = [QuantReLU6(), QuantLeakyReLU(0.25), QuantHardTanh(), QuantHardSigmoid(), QuantTanh(), QuantSigmoid()]
-    names = ["relu6", "leaky relu", "hard tanh", "hard sigmoid", "tanh", "sigmoid"]
+    ours += [QuantSiLU(), QuantGELU()]
+    names = ["relu6", "leaky relu", "hard tanh", "hard sigmoid", "tanh", "sigmoid", "silu", "gelu"]
     assert [kind(layer).value for layer in ours] == names
     assert kind(nn.Linear(1, 1)) is None and not is_quantized(nn.ReLU()) and is_quantized(bnn.QuantTanh())
 

@@ -169,8 +169,8 @@ def test_a_single_layer_can_be_converted():
     ("layer", "message"),
     [
         (
-            nn.SiLU,
-            r"^block\.1: SiLU cannot be quantized: use nn\.ReLU instead, or let it stay a float layer with the spec ",
+            nn.Mish,
+            r"^block\.1: Mish cannot be quantized: use nn\.ReLU instead, or let it stay a float layer with the spec ",
         ),
         (lambda: nn.Softmax(1), r"^block\.1: Softmax cannot be quantized: leave it out \(the largest score stays"),
         (lambda: nn.LayerNorm(5), r"^block\.1: LayerNorm cannot be quantized: use a batch norm instead"),

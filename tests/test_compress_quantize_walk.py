@@ -227,3 +227,24 @@ def test_what_cannot_be_quantized_may_stay_a_float():
     quantized = quantize(model, specs)
     assert type(quantized.act) is nn.SiLU
     assert torch.allclose(quantized(torch.randn(5, 4)).sum(1), torch.ones(5))
+
+
+class Gate(nn.Module):
+    """A product of two branches, their difference, and the larger of the two, moved about."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.silu, self.head = nn.Linear(4, 6), nn.Linear(4, 6), nn.SiLU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        a, b = self.silu(self.a(x)), torch.sigmoid(self.b(x))
+        low, high = torch.chunk(a, 2, 1)[0], torch.chunk(b, 2, 1)[1]
+        return self.head(torch.cat([torch.maximum(low, high), low - high], 1) * a.flip(1))
+
+
+def test_products_and_turning_curves_read_a_grid_and_differences_one_scale():
+    plan = explain(Gate(), QuantSpec(weight_width=6, activation_width=5, input_width=8))
+    said = [(row.name, row.why) for row in plan.rows]
+    assert ("a_quant", "silu reads the sums of a") in said
+    assert {("sub", "an exact difference"), ("maximum", "an exact choice"), ("mul", "an exact product")} < set(said)
+    assert ("cat", "mul reads the concatenation cat") in said and ("mul", "head reads the product mul") in said

@@ -8,6 +8,7 @@ The readers also accept plain Brevitas layers: nobody else has to know what thos
 """
 
 from compress.layers.activations import (
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -15,6 +16,7 @@ from compress.layers.activations import (
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantTanh,
 )
 from compress.layers.calibration import calibrate
@@ -47,6 +49,7 @@ __all__ = [
     "Kind",
     "QuantConv1d",
     "QuantConv2d",
+    "QuantGELU",
     "QuantHardSigmoid",
     "QuantHardTanh",
     "QuantIdentity",
@@ -54,6 +57,7 @@ __all__ = [
     "QuantLinear",
     "QuantReLU",
     "QuantReLU6",
+    "QuantSiLU",
     "QuantSigmoid",
     "QuantSpec",
     "QuantSpecError",

@@ -151,6 +151,35 @@ class QuantSigmoid(FunctionLayer):
         return torch.sigmoid(x)
 
 
+class QuantSiLU(FunctionLayer):
+    """``x * sigmoid(x)``, quantized with a sign and a learned range. Hardware wants few bits at its input."""
+
+    def __init__(self, *, spec: QuantSpec = _DEFAULT, lean: bool = True) -> None:
+        self._build(spec, lean, signed=True, bound=None)
+
+    def function(self, x: Tensor) -> Tensor:
+        return F.silu(x)
+
+
+class QuantGELU(FunctionLayer):
+    """``x * Phi(x)``, or torch's tanh form of it, quantized with a sign and a learned range.
+
+    ``approximate`` is that of ``nn.GELU``: "none" or "tanh". Hardware wants few bits at its input.
+    """
+
+    def __init__(self, approximate: str = "none", *, spec: QuantSpec = _DEFAULT, lean: bool = True) -> None:
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"QuantGELU: approximate is 'none' or 'tanh', got {approximate!r}")
+        self._build(spec, lean, signed=True, bound=None)
+        self.approximate = approximate
+
+    def function(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate=self.approximate)
+
+    def _says(self) -> list[str]:
+        return [*(["tanh form"] if self.approximate == "tanh" else []), *super()._says()]
+
+
 def _covering(grid: Grid, bound: float) -> Grid:
     """``grid`` with the constant range ``[-2**e, 2**e)`` or ``[0, 2**e)`` that covers ``bound``.
 

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from compress.fixed import FixedPoint, Rounding
 from compress.layers.activations import (
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantLeakyReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantTanh,
 )
 from compress.layers.state import in_eval_mode, uncalibrated
@@ -55,10 +57,14 @@ class Kind(Enum):
     HARD_SIGMOID = "hard sigmoid"
     TANH = "tanh"
     SIGMOID = "sigmoid"
+    SILU = "silu"
+    GELU = "gelu"  # its ``approximate`` is an attribute
     OTHER = "other"
 
 
 WEIGHTED = (Kind.LINEAR, Kind.CONV1D, Kind.CONV2D)
+#: Activations that fall and then rise, so that no sum can be compared with the steps of their quantizer.
+TURNING = (Kind.SILU, Kind.GELU)
 ACTIVATIONS = tuple(member for member in Kind if member not in (*WEIGHTED, Kind.OTHER))
 
 _KINDS: tuple[tuple[type[nn.Module], Kind], ...] = (
@@ -73,6 +79,8 @@ _KINDS: tuple[tuple[type[nn.Module], Kind], ...] = (
     (QuantHardSigmoid, Kind.HARD_SIGMOID),
     (QuantTanh, Kind.TANH),
     (QuantSigmoid, Kind.SIGMOID),
+    (QuantSiLU, Kind.SILU),
+    (QuantGELU, Kind.GELU),
     (QuantLayerMixin, Kind.OTHER),
 )
 

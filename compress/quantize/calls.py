@@ -14,6 +14,17 @@ from torch.nn import functional as F
 from compress.quantize.tracing import UnsupportedLayer, call_of
 
 ADD_CALLS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
+SUBTRACT_CALLS = frozenset({operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_", "subtract"})
+MULTIPLY_CALLS = frozenset({operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply"})
+#: The larger, or smaller, of two tensors element by element, and the largest, or smallest, along axes of one.
+EXTREME_CALLS = frozenset({torch.maximum, torch.minimum, "maximum", "minimum"})
+REDUCED_EXTREME_CALLS = frozenset({torch.amax, torch.amin, "amax", "amin"})
+#: Calls that write the result over their first operand, and what they are otherwise.
+IN_PLACE_ARITHMETIC: dict[Any, Any] = {
+    **dict.fromkeys((operator.iadd, "add_"), operator.add),
+    **dict.fromkeys((operator.isub, "sub_"), operator.sub),
+    **dict.fromkeys((operator.imul, "mul_"), operator.mul),
+}
 CAT_CALLS = frozenset({torch.cat, torch.concat, torch.concatenate})
 MEAN_CALLS = frozenset({torch.mean, "mean"})
 
@@ -55,6 +66,11 @@ _LAYERS: dict[Any, _Layer] = {
     F.leaky_relu: _Layer(nn.LeakyReLU, ("negative_slope",)),
     F.hardtanh: _Layer(nn.Hardtanh, ("min_val", "max_val")),
     F.hardsigmoid: _Layer(nn.Hardsigmoid),
+    F.silu: _Layer(nn.SiLU),
+    F.gelu: _Layer(nn.GELU, ("approximate",)),
+    F.interpolate: _Layer(nn.Upsample, ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")),
+    F.pixel_shuffle: _Layer(nn.PixelShuffle, ("upscale_factor",)),
+    F.channel_shuffle: _Layer(nn.ChannelShuffle, ("groups",)),
     **dict.fromkeys((F.max_pool1d, torch.max_pool1d), _Layer(nn.MaxPool1d, _MAX)),
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _Layer(nn.MaxPool2d, _MAX)),
     F.avg_pool1d: _Layer(nn.AvgPool1d, _AVERAGE),  # torch's own function, as avg_pool2d and adaptive_avg_pool1d are
@@ -67,9 +83,7 @@ _LAYERS: dict[Any, _Layer] = {
     F.dropout1d: _Layer(_dropout(nn.Dropout1d), ("p", "training")),
     F.dropout2d: _Layer(_dropout(nn.Dropout2d), ("p", "training")),
 }
-_IN_PLACE_CALLS = frozenset(
-    {operator.iadd, operator.isub, operator.imul, torch.relu_, torch.tanh_, torch.sigmoid_, torch.clamp_}
-)
+_IN_PLACE_CALLS = frozenset({*IN_PLACE_ARITHMETIC, torch.relu_, torch.tanh_, torch.sigmoid_, torch.clamp_})
 
 
 def layer_of(node: fx.Node) -> nn.Module | None:

@@ -11,6 +11,7 @@ from torch import nn
 from compress.layers import (
     QuantConv1d,
     QuantConv2d,
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -19,6 +20,7 @@ from compress.layers import (
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantSpec,
     QuantTanh,
     Scale,
@@ -52,6 +54,8 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Any, QuantSpec], Any]] = {
     nn.Hardsigmoid: lambda _, spec: QuantHardSigmoid(spec=spec),
     nn.Tanh: lambda _, spec: QuantTanh(spec=spec),
     nn.Sigmoid: lambda _, spec: QuantSigmoid(spec=spec),
+    nn.SiLU: lambda _, spec: QuantSiLU(spec=spec),
+    nn.GELU: lambda layer, spec: QuantGELU(layer.approximate, spec=spec),
 }
 CONVERTED = tuple(WEIGHTED | ACTIVATIONS)
 
@@ -59,7 +63,11 @@ BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d)
 MAXIMUM = (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
 AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-SHAPE = (nn.Identity, nn.Flatten, nn.Unflatten)
+SHAPE = (
+    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Upsample),
+    *(nn.UpsamplingNearest2d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ReflectionPad1d, nn.ReflectionPad2d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.CircularPad1d, nn.CircularPad2d),
+)
 #: Layers that need no counterpart, only perhaps a quantizer behind them.
 KEPT = BATCH_NORM + MAXIMUM + AVERAGE + DROPOUT + SHAPE
 
@@ -69,7 +77,7 @@ _CURES: dict[type[nn.Module], str] = {
         (nn.Softmax, nn.LogSoftmax, nn.Softmax2d),
         "leave it out (the largest score stays the largest, and nn.CrossEntropyLoss wants scores)",
     ),
-    **dict.fromkeys((nn.SiLU, nn.GELU, nn.Hardswish, nn.ELU, nn.SELU, nn.Mish, nn.Softplus), "use nn.ReLU instead"),
+    **dict.fromkeys((nn.Hardswish, nn.ELU, nn.SELU, nn.Mish, nn.Softplus), "use nn.ReLU instead"),
     **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d), "use a batch norm instead"),
     nn.PReLU: "use nn.LeakyReLU instead",
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), "use nn.Linear or nn.Conv2d instead"),
@@ -97,6 +105,11 @@ def inserted_spec(spec: QuantSpec, signed: bool) -> QuantSpec:
 
 def quantizer(spec: QuantSpec) -> QuantIdentity:
     return QuantIdentity(spec=spec)
+
+
+def moves_numbers(layer: nn.Module) -> bool:
+    """Whether every number that ``layer`` gives is one that it reads, or zero."""
+    return type(layer) in SHAPE and getattr(layer, "mode", "nearest").startswith("nearest")
 
 
 def refusal(layer: nn.Module) -> str:

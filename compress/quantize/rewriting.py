@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections import OrderedDict
 
 import torch
 from torch import fx, nn
 
 from compress.layers import QuantSpec
+from compress.quantize.calls import IN_PLACE_ARITHMETIC
 from compress.quantize.counterparts import quantized, quantizer
 from compress.quantize.decisions import Decisions
 from compress.quantize.tracing import LayerTracer, UnsupportedLayer, call_of
-
-_IN_PLACE_ADD = (operator.iadd, "add_")
 
 
 def reason_for_graph(model: nn.Module, decisions: Decisions) -> str | None:
     """Why ``model`` has to become an ``fx.GraphModule``; None where layers in other layers' places will do."""
     for node in decisions.graph.nodes:
-        if node in decisions.calls or node.target in _IN_PLACE_ADD:
+        if node in decisions.calls or node.target in IN_PLACE_ARITHMETIC:
             return f"its forward calls {call_of(node)}"
     for node, inserted in decisions.behind.items():
         if not _can_stand_behind(model, decisions.graph, node):
@@ -61,8 +59,8 @@ def as_graph(model: nn.Module, decisions: Decisions) -> fx.GraphModule:
             tensor = new.args[0]
             graph.erase_node(new)
             new = graph.call_module(decisions.calls[node].name, (tensor,))
-        elif node.target in _IN_PLACE_ADD:
-            new.op, new.target = "call_function", operator.add
+        elif node.target in IN_PLACE_ARITHMETIC:
+            new.op, new.target = "call_function", IN_PLACE_ARITHMETIC[node.target]
         for inserted in (decisions.inputs.get(node), decisions.behind.get(node)):
             if inserted is not None:
                 new = graph.call_module(inserted.name, (new,))

@@ -12,10 +12,13 @@ from torch.nn import functional as F
 
 from compress.layers import is_quantized
 
-#: Functional calls that only change the shape, and so need no quantizer.
+#: Functional calls that only move numbers, and so need no quantizer.
 SHAPE_CALLS = frozenset(
     {torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose}
+    | {torch.swapaxes, torch.narrow, torch.select, torch.chunk, torch.split, torch.flip, torch.roll, torch.unflatten}
+    | {torch.movedim, torch.tile, F.pad}
     | {"flatten", "reshape", "view", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", "size", "dim"}
+    | {"swapaxes", "narrow", "select", "chunk", "split", "flip", "roll", "unflatten", "movedim", "expand", "repeat"}
     | {operator.getitem, getattr}
 )
 #: How the calls that write in place are written.

@@ -7,6 +7,7 @@ number; else it is a rational multiple of an integer. The rules:
 * linear and convolutional layers read numbers on a grid;
 * a sum of tensors needs one scale: operands that are not exact are quantized first, unless all have the same scale;
 * pooling reads numbers that are exact or on a grid; an average is not exact;
+* a product of tensors, and a curve that turns (SiLU, GELU), read numbers on a grid;
 * a concatenation of grids is a grid where all are exact; with other scales in it, it waits for a quantizer;
 * activations and batch norms read anything, and so does whoever takes the output.
 
@@ -22,16 +23,26 @@ from torch import fx, nn
 from torch.nn.utils import parametrize
 
 from compress.layers import Kind, Scale, is_quantized, kind, width_of
-from compress.layers.readers import ACTIVATIONS, WEIGHTED
-from compress.quantize.calls import ADD_CALLS, CAT_CALLS, MEAN_CALLS, layer_of, writes_in_place
+from compress.layers.readers import ACTIVATIONS, TURNING, WEIGHTED
+from compress.quantize.calls import (
+    ADD_CALLS,
+    CAT_CALLS,
+    EXTREME_CALLS,
+    MEAN_CALLS,
+    MULTIPLY_CALLS,
+    REDUCED_EXTREME_CALLS,
+    SUBTRACT_CALLS,
+    layer_of,
+    writes_in_place,
+)
 from compress.quantize.counterparts import (
     AVERAGE,
     BATCH_NORM,
     CONVERTED,
     DROPOUT,
     MAXIMUM,
-    SHAPE,
     inserted_spec,
+    moves_numbers,
     quantized,
     quantizer,
     refusal,
@@ -228,6 +239,8 @@ class _Walk:
                 return Flow(node, f"the output of {name}", True, True, True, name, choice)
             exact = x.exact and spec is not None and spec.weight_scale is Scale.POWER_OF_TWO
             return Flow(node, f"the sums of {name}", False, exact, True, node.name, choice)
+        if what in TURNING:
+            x = self._on_grid(x, name)
         if what in ACTIVATIONS and width_of(layer, name) is None:  # a plain Brevitas layer, its quantizer switched off
             return x if what is Kind.IDENTITY else self._of_float(node, name, layer, x)
         scale = None if spec is None else spec.input_scale if what is Kind.IDENTITY else spec.activation_scale
@@ -255,7 +268,7 @@ class _Walk:
         """Behind a layer that needs no counterpart."""
         if getattr(layer, "return_indices", False):
             raise UnsupportedLayer(f"{name}: returns indices with its maxima; use return_indices=False")
-        if type(layer) in SHAPE:
+        if moves_numbers(layer):
             self._say(node, name, layer, why="moves numbers only")
             return x
         if type(layer) in DROPOUT:
@@ -284,8 +297,14 @@ class _Walk:
             return None
         if node.target in SHAPE_CALLS:
             return tensors[0]
-        if node.target in ADD_CALLS:
-            return self._sum(node, tensors)
+        if node.target in ADD_CALLS | SUBTRACT_CALLS | EXTREME_CALLS:
+            return self._on_one_scale(node, tensors)
+        if node.target in MULTIPLY_CALLS:
+            return self._product(node, tensors)
+        if node.target in REDUCED_EXTREME_CALLS:
+            x = self._exact_or_on_grid(tensors[0], name)
+            self._row(node, Row(name, f"call of {call}", STAYS, why="one of numbers on one scale"))
+            return replace(x, source=node, what=f"what {name} makes")
         if node.target in CAT_CALLS:
             return self._concatenation(node, tensors)
         if node.target in MEAN_CALLS:
@@ -301,17 +320,31 @@ class _Walk:
         self._row(node, Row(name, f"call of {call}", STAYS, choice.key, "floats: not exact, up to the next quantizer"))
         return Flow(node, f"the floats of {name}", False, False, True, name, tensors[0].choice)
 
-    def _sum(self, node: fx.Node, tensors: list[Flow]) -> Flow:
-        operands = [*node.args, *(node.kwargs[key] for key in ("other",) if key in node.kwargs)]
-        if len(operands) != 2 or not all(isinstance(a, fx.Node) and self.flows[a] is not None for a in operands):
-            raise UnsupportedLayer(f"{node.name}: adds a constant; put it in the bias of a layer")
+    def _on_one_scale(self, node: fx.Node, tensors: list[Flow]) -> Flow:
+        """Behind a sum, a difference, or the larger or smaller of two tensors."""
+        self._check_operands(node, "put it in the bias of a layer")
         if node.kwargs.get("alpha", 1) != 1:
             raise UnsupportedLayer(f"{node.name}: adds with alpha={node.kwargs['alpha']}; scale in a layer, then add")
         if len({x.scale for x in tensors}) > 1:
             tensors = [x if x.exact else self._quantized(x, node.name) for x in tensors]
-        self._row(node, Row(node.name, f"call of {call_of(node)}", STAYS, why="an exact sum"))
+        what = "sum" if node.target in ADD_CALLS else "difference" if node.target in SUBTRACT_CALLS else "choice"
+        self._row(node, Row(node.name, f"call of {call_of(node)}", STAYS, why=f"an exact {what}"))
+        signed = what == "difference" or any(x.signed for x in tensors)
+        exact = all(x.exact for x in tensors)
+        return Flow(node, f"the {what} {node.name}", False, exact, signed, node.name, tensors[0].choice)
+
+    def _product(self, node: fx.Node, tensors: list[Flow]) -> Flow:
+        self._check_operands(node, "put it in the weights of a layer")
+        tensors = [self._on_grid(x, node.name) for x in tensors]
+        self._row(node, Row(node.name, f"call of {call_of(node)}", STAYS, why="an exact product"))
         exact, signed = all(x.exact for x in tensors), any(x.signed for x in tensors)
-        return Flow(node, f"the sum {node.name}", False, exact, signed, node.name, tensors[0].choice)
+        return Flow(node, f"the product {node.name}", False, exact, signed, node.name, tensors[0].choice)
+
+    def _check_operands(self, node: fx.Node, cure: str) -> None:
+        """Refuse constants beside the one tensor."""
+        operands = [*node.args, *(node.kwargs[key] for key in ("other",) if key in node.kwargs)]
+        if len(operands) != 2 or not all(isinstance(a, fx.Node) and self.flows[a] is not None for a in operands):
+            raise UnsupportedLayer(f"{node.name}: {call_of(node)} with a constant; {cure}")
 
     def _concatenation(self, node: fx.Node, tensors: list[Flow]) -> Flow:
         tensors = [self._exact_or_on_grid(x, node.name) for x in tensors]
