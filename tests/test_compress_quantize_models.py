@@ -194,7 +194,7 @@ REFUSED = {
     "PReLU": (nn.PReLU(), ROW, "call: PReLU cannot be quantized: use nn.LeakyReLU"),
     "LayerNorm": (nn.LayerNorm(4), ROW, "call: LayerNorm cannot be quantized: use a batch norm"),
     "ConvTranspose2d": (nn.ConvTranspose2d(4, 4, 2), PICTURE, "call: ConvTranspose2d cannot be quantized"),
-    "Upsample": (nn.Upsample(scale_factor=2, mode="bilinear"), PICTURE, "call: Upsample cannot be quantized: replace it"),
+    "Upsample": (nn.Upsample(scale_factor=2, mode="bilinear"), PICTURE, "call: Upsample cannot be quantized"),
     "reflected": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), PICTURE, "call: padding_mode='reflect'"),
     "softmax": (lambda x: torch.softmax(x, 1), ROW, "One.forward calls softmax (softmax), which cannot be quantized"),
     "F.linear": (lambda x: F.linear(x, torch.eye(4)), ROW, "_tensor_constant0: a bare parameter is part of"),
