@@ -19,6 +19,7 @@ MULTIPLY_CALLS = frozenset({operator.mul, operator.imul, torch.mul, torch.multip
 #: The larger, or smaller, of two tensors element by element, and the largest, or smallest, along axes of one.
 EXTREME_CALLS = frozenset({torch.maximum, torch.minimum, "maximum", "minimum"})
 REDUCED_EXTREME_CALLS = frozenset({torch.amax, torch.amin, "amax", "amin"})
+ARGMAX_CALLS = frozenset({torch.argmax, "argmax"})
 #: Calls that write the result over their first operand, and what they are otherwise.
 IN_PLACE_ARITHMETIC: dict[Any, Any] = {
     **dict.fromkeys((operator.iadd, "add_"), operator.add),

@@ -26,6 +26,7 @@ from compress.layers import Kind, Scale, is_quantized, kind, width_of
 from compress.layers.readers import ACTIVATIONS, TURNING, WEIGHTED
 from compress.quantize.calls import (
     ADD_CALLS,
+    ARGMAX_CALLS,
     CAT_CALLS,
     EXTREME_CALLS,
     MEAN_CALLS,
@@ -307,6 +308,10 @@ class _Walk:
             return replace(x, source=node, what=f"what {name} makes")
         if node.target in CAT_CALLS:
             return self._concatenation(node, tensors)
+        if node.target in ARGMAX_CALLS:
+            x = self._exact_or_on_grid(tensors[0], name)
+            self._row(node, Row(name, f"call of {call}", STAYS, why="the index of the largest of numbers on one scale"))
+            return Flow(node, f"the index {name}", True, True, False, name, x.choice)
         if node.target in MEAN_CALLS:
             x = self._exact_or_on_grid(tensors[0], name)
             self._row(node, Row(name, f"call of {call}", STAYS, why="a sum, then a division"))

@@ -1,0 +1,242 @@
+"""Random integer graphs, small, seeded and covering.
+
+``random_graph`` draws ops directly, so that it reaches what no frontend writes: all 7 x 4 modes everywhere, odd
+formats, several readers and outputs. Beside it, ``random_modules`` draws what users train.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
+from export.casts import covering
+from export.intervals import Bounds
+from export.ir import Const, Graph, Op, Tensor
+from export.ops import (
+    Affine,
+    Cast,
+    ChannelCast,
+    Clip,
+    Dense,
+    Input,
+    Maximum,
+    Modes,
+    ReLU,
+    Requantize,
+    Reshape,
+    SparseDense,
+    Threshold,
+)
+from export.reuse import legal_reuse_factors
+from recipes.fuzz.meetings import joined, met, moved, ranked
+
+SATURATING = (Overflow.SAT, Overflow.SAT_SYM)
+MEETINGS = (met, met, met, moved, joined, ranked)
+
+
+def random_modes(rng: np.random.Generator, overflows: tuple[Overflow, ...] = tuple(Overflow)) -> Modes:
+    return Modes(list(Rounding)[rng.integers(7)], overflows[rng.integers(len(overflows))])
+
+
+def random_format(rng: np.random.Generator, widest: int = 20) -> FixedPoint:
+    width = int(rng.integers(1, widest + 1))
+    return FixedPoint(width, int(rng.integers(-3, width + 4)), bool(rng.integers(2)))
+
+
+def random_codes(rng: np.random.Generator, fmt: FixedPoint, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform codes, with the ends of the range and zero drawn far more often than chance would."""
+    codes = rng.integers(fmt.min_code, fmt.max_code, size=shape, endpoint=True)
+    special = rng.choice([fmt.min_code, fmt.max_code, 0], size=shape)
+    return np.where(rng.random(shape) < 0.15, special, codes)
+
+
+def random_inputs(rng: np.random.Generator, graph: Graph, samples: int) -> list[np.ndarray]:
+    """Codes for each input of the graph, within its bounds."""
+    drawn = []
+    for op in graph.inputs:
+        low, high = graph.bounds[op.output].range
+        codes = np.clip(random_codes(rng, op.output.format, (samples, *op.output.shape)), low, high)
+        drawn.append(op.settled(codes))
+    return drawn
+
+
+def random_graph(rng: np.random.Generator) -> Graph:
+    """Up to about twelve ops, up to eight neurons wide, numbers of 1 to about 20 bits. Every one is read or leaves."""
+    draw = _Draw(rng)
+    x = draw.enter()
+    makers = (draw.cast, draw.by_channel, draw.relu, draw.clip, draw.activation, draw.affine, draw.threshold,
+              draw.requantize, draw.maximum)  # fmt: skip
+    for _ in range(rng.integers(1, 4)):
+        x = draw.dense(draw.narrow(x))
+        for _ in range(rng.integers(0, 4)):
+            x = makers[rng.integers(len(makers))](x)
+        if rng.random() < 0.6:
+            x = MEETINGS[rng.integers(len(MEETINGS))](draw, x)
+        if rng.random() < 0.15:  # somebody else reads it too
+            draw.cast(x)
+    read = {t for op in draw.ops for t in op.inputs}
+    return Graph("random", tuple(draw.ops), tuple(op.output for op in draw.ops if op.output not in read))
+
+
+class _Draw:
+    """The ops so far. Every method adds one that reads ``x``, and returns what it makes."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.ops: list[Op] = []
+        self.reach: dict[Tensor, Bounds] = {}
+
+    def add(self, op: Op) -> Tensor:
+        self.reach[op.output] = op.bounds(*(self.reach[t] for t in op.inputs))
+        self.ops.append(op)
+        return op.output
+
+    def tensor(self, what: str, shape: tuple[int, ...], fmt: FixedPoint) -> Tensor:
+        return Tensor(f"{what}{len(self.ops)}", shape, fmt)
+
+    def enter(self) -> Tensor:
+        """An input; one with several axes is cast or scaled there, then flattened."""
+        several = self.rng.random() < 0.25
+        shape = tuple(self.rng.integers(1, 4, size=self.rng.integers(2, 4))) if several else (self.rng.integers(1, 9),)
+        formats = self.formats(shape[0]) if self.rng.random() < 0.25 else None
+        fmt = random_format(self.rng, 12) if formats is None else covering(formats)
+        x = self.add(Input(self.tensor("in", shape, fmt), random_modes(self.rng), formats))
+        if several:
+            for make in (self.cast, self.relu, self.affine):
+                x = make(x) if self.rng.random() < 0.3 else x
+            x = self.add(Reshape(self.tensor("flat", (x.size,), x.format), x))
+        return x
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """What a layer can read without its sums exceeding 64 bits."""
+        return x if x.format.width <= 20 else self.cast(x)
+
+    def cast(self, x: Tensor) -> Tensor:
+        target, fate = random_format(self.rng), self.rng.random()
+        if fate < 0.6:  # near the number's own binary point, or nothing would be left of it
+            target = FixedPoint(target.width, x.format.frac + int(self.rng.integers(-4, 3)), target.signed)
+        elif fate < 0.8 and x.format.width < 18:  # changes little or nothing
+            more = int(self.rng.integers(0, 3))
+            finer = int(self.rng.integers(0, more + 1))
+            target = FixedPoint(x.format.width + more, x.format.frac + finer, x.format.signed)
+        return self.add(Cast(self.tensor("cast", x.shape, target), x, random_modes(self.rng)))
+
+    def formats(self, channels: int, frac: int = 2) -> tuple[FixedPoint | None, ...]:
+        """One per channel, near a binary point, some the same, some absent."""
+        widths, fracs = self.rng.integers(1, 7, size=3), frac + self.rng.integers(-3, 3, size=3)
+        kinds = [FixedPoint(w, f, bool(self.rng.integers(2))) for w, f in zip(widths, fracs, strict=True)]
+        return tuple(kinds[k] if k < 3 else None for k in self.rng.integers(0, 4, size=channels))
+
+    def by_channel(self, x: Tensor) -> Tensor:
+        formats = self.formats(x.shape[0], x.format.frac)
+        return self.add(ChannelCast(self.tensor("own", x.shape, covering(formats)), x, formats, random_modes(self.rng)))
+
+    def clip(self, x: Tensor) -> Tensor:
+        if x.format.width > 50:
+            return self.cast(x)
+        ends = np.sort(random_codes(self.rng, x.format, (2, x.shape[0])), axis=0)
+        low, high = (Const(codes, x.format) for codes in ends)
+        return self.add(Clip(self.tensor("clip", x.shape, x.format), x, low, high))
+
+    def maximum(self, x: Tensor) -> Tensor:
+        """Of two casts, as a leaky relu is."""
+        a, b = self.cast(x), self.cast(x)
+        try:
+            fmt = covering((a.format, b.format))
+        except FixedPointError:
+            return a
+        return self.add(Maximum(self.tensor("max", x.shape, fmt), a, b))
+
+    def relu(self, x: Tensor) -> Tensor:
+        return self.add(ReLU(self.tensor("relu", x.shape, ReLU.positive(x.format)), x))
+
+    def activation(self, x: Tensor) -> Tensor:
+        """A relu and the unsigned quantizer that makes it idle."""
+        r = self.relu(x)
+        target = FixedPoint(int(self.rng.integers(1, 9)), x.format.frac - int(self.rng.integers(0, 5)), False)
+        return self.add(Cast(self.tensor("activation", x.shape, target), r, random_modes(self.rng, SATURATING)))
+
+    def constants(self, shape: tuple[int, ...], widest: int, zeros: float) -> Const:
+        fmt = random_format(self.rng, widest)
+        return Const(np.where(self.rng.random(shape) < zeros, 0, random_codes(self.rng, fmt, shape)), fmt)
+
+    def dense(self, x: Tensor) -> Tensor:
+        n_in, n_out = x.size, int(self.rng.integers(1, 9))
+        weight = self.constants((n_out, n_in), 8, zeros=self.rng.choice([0.0, 0.5, 0.9]))
+        if self.rng.random() < 0.3:  # dead neurons
+            dead = (self.rng.random((n_out, 1)) < 0.4) | (self.rng.random((1, n_in)) < 0.3)
+            weight = Const(np.where(dead, 0, weight.codes), weight.format)
+        bias = self.constants((n_out,), 12, zeros=0.2)
+        widest = FixedPoint(64, max(x.format.frac + weight.format.frac, bias.format.frac))
+        exact = Dense(self.tensor("dense", (n_out,), widest), x, weight, bias)
+        need = exact.accumulator(self.reach[x])
+        modes = random_modes(self.rng) if self.rng.random() < 0.5 else None
+        if modes is None:
+            spare = int(self.rng.integers(0, 3)) if need.width < 60 else 0
+            acc = FixedPoint(need.width + spare, need.frac + int(self.rng.integers(0, spare + 1)), need.signed)
+        else:
+            acc = FixedPoint(int(self.rng.integers(1, 21)), need.frac - int(self.rng.integers(0, 6)), need.signed)
+        legal = legal_reuse_factors(n_in, n_out)
+        reuse = legal[self.rng.integers(len(legal))] if self.rng.random() < 0.4 else 1
+        op = Dense(self.tensor("dense", (n_out,), acc), x, weight, bias, modes, reuse)
+        nonzero = int(np.count_nonzero(weight.codes))
+        if nonzero and self.rng.random() < 0.3:
+            return self.add(SparseDense.of(op, reuse_factor=int(self.rng.integers(1, nonzero + 1))))
+        return self.add(op)
+
+    def affine(self, x: Tensor) -> Tensor:
+        if x.format.width > 32:
+            return self.cast(x)
+        channels = x.shape[:1]
+        scale = self.constants(channels, 8, zeros=0.1)
+        if self.rng.random() < 0.3:
+            scale = Const(np.ones(channels, dtype=np.int64), FixedPoint(2, int(self.rng.integers(-2, 5))))
+        offset = self.constants(channels, 12, zeros=0.2)
+        return self.add(Affine(self.near(x, "affine"), x, scale, offset, random_modes(self.rng)))
+
+    def threshold(self, x: Tensor) -> Tensor:
+        """Any staircase that stays within its format, up or down, on levels that may coincide."""
+        low, high = self.reach[x].range
+        channels, steps = x.shape[0], int(self.rng.integers(1, 6))
+        if x.format.width > 50:
+            return self.cast(x)
+        level = np.sort(self.rng.integers(low, high + 1, size=(channels, steps), endpoint=True), axis=1)
+        level = np.clip(level, x.format.min_code, x.format.max_code)
+        out = random_format(self.rng, 8)
+        out = FixedPoint(max(out.width, 4), out.frac, out.signed)
+        step = self.rng.choice([-1, 1], size=channels)
+        start = np.where(step > 0, out.min_code, out.max_code) + step * self.rng.integers(0, 4, size=channels)
+        tensor = self.tensor("steps", x.shape, out)
+        up = Const(step, FixedPoint(2, out.frac))
+        return self.add(Threshold(tensor, x, Const(level, x.format), Const(start, out), up))
+
+    def requantize(self, x: Tensor) -> Tensor:
+        """Rational constants: any at all before a narrow saturating cast, short binary ones before any other."""
+        if x.format.width > 28:
+            return self.cast(x)
+        channels = x.shape[0]
+        if self.rng.random() < 0.6:
+            out, modes = self.near(x, "requantize", widest=7), random_modes(self.rng, SATURATING)
+            denominator = int(self.rng.choice([3, 7, 6, 96, 1000, 12345]))
+        else:
+            out, modes = self.near(x, "requantize"), random_modes(self.rng)
+            denominator = int(self.rng.choice([1, 4, 64]))
+        size = (1 / out.format.lsb) * x.format.lsb  # about one step of the output for each 2**drop codes of the input
+        drop = Fraction(2) ** int(self.rng.integers(0, max(1, x.format.width)))
+        numerators = self.rng.integers(-2 * denominator, 4 * denominator, size=channels)
+        scale = tuple(Fraction(int(n), denominator) / (size * drop) for n in numerators)
+        offsets = self.rng.integers(-8 * denominator, 8 * denominator, size=channels)
+        offset = tuple(Fraction(int(n), denominator) * out.format.lsb for n in offsets)
+        if self.rng.random() < 0.3 and modes.overflow in SATURATING:
+            formats = self.formats(channels, out.format.frac)
+            own = self.tensor("requantize", x.shape, covering(formats))
+            return self.add(Requantize(own, x, scale, offset, modes, formats))
+        return self.add(Requantize(out, x, scale, offset, modes))
+
+    def near(self, x: Tensor, what: str, widest: int = 14) -> Tensor:
+        """An output whose binary point is not far from that of ``x``."""
+        fmt = random_format(self.rng, widest)
+        frac = x.format.frac + int(self.rng.integers(-4, 2))
+        return self.tensor(what, x.shape, FixedPoint(fmt.width, frac, fmt.signed))

@@ -1,0 +1,195 @@
+"""Random quantized torch networks of what users train: small, seeded and covering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import brevitas.nn as bnn
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from compress.fixed import FixedPoint
+from compress.layers import (
+    QuantHardSigmoid,
+    QuantHardTanh,
+    QuantIdentity,
+    QuantizedArray,
+    QuantLeakyReLU,
+    QuantLinear,
+    QuantReLU,
+    QuantReLU6,
+    QuantSigmoid,
+    QuantSpec,
+    QuantTanh,
+    Range,
+    Scale,
+    UncalibratedQuantizer,
+    is_quantized,
+)
+from compress.layers.ranges import LearnedRange
+from compress.learned.frozen import FrozenActivation, FrozenLinear, finest_grid
+from compress.mask import Mask
+
+
+def random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+    """A calibrated network in eval mode, and the shape of a sample. Redrawn where an activation never leaves zero."""
+    while True:
+        torch.manual_seed(int(rng.integers(1 << 31)))
+        try:
+            return _random_module(rng)
+        except UncalibratedQuantizer:
+            continue
+
+
+def has_power_of_two_scales(model: nn.Module) -> bool:
+    """Whether float64 arithmetic holds every number in it: then the module is exact, and the graph must equal it."""
+    layers = [m for m in model.modules() if is_quantized(m)]
+    ours = all(isinstance(m, QuantLinear | LearnedRange) and not _has_float_scales(m.spec) for m in layers)
+    return ours and not any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
+
+
+def _has_float_scales(spec: QuantSpec) -> bool:
+    return Scale.FLOAT in (spec.weight_scale, spec.activation_scale, spec.input_scale)
+
+
+def _random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+    if rng.random() < 0.2:
+        return _learned_module(rng)
+    brevitas = rng.random() < 0.3
+    images = rng.random() < 0.2
+    shape = tuple(int(n) for n in rng.integers(1, 4, size=3 if images else 1))
+    if not images:
+        shape = (int(rng.integers(1, 10)),)
+    n = int(np.prod(shape))
+    layers: list[nn.Module] = [QuantIdentity(spec=replace(_spec(rng), input_scale=Scale.POWER_OF_TWO))]
+    if images:
+        layers.insert(int(rng.integers(0, 2)), nn.Flatten())
+    depth = int(rng.integers(1, 4))
+    for level in range(depth):
+        last = level == depth - 1
+        n_out = int(rng.integers(1, 9))
+        linear = _linear(rng, n, n_out, brevitas)
+        _sparsify(rng, linear)
+        layers.append(linear)
+        norm = rng.random() < 0.4
+        if norm:
+            layers.append(nn.BatchNorm1d(n_out, affine=bool(rng.random() < 0.8)))
+        if rng.random() < 0.2:
+            layers.append(nn.Dropout(0.3))
+        if brevitas and not last:
+            layers.append(bnn.QuantReLU(bit_width=int(rng.integers(2, 7))))
+        elif not last or norm or brevitas:
+            activation = _activation(rng, _spec(rng))
+            if rng.random() < 0.3 and isinstance(activation, QuantReLU | QuantIdentity):
+                layers.append(nn.ReLU())
+            layers.append(activation)
+        n = n_out
+    model = nn.Sequential(*layers)
+    x = torch.tensor(rng.normal(size=(64, *shape)) * 2, dtype=torch.float32)
+    model.train()
+    with torch.no_grad():
+        for _ in range(2):
+            model(x)
+        for norm_layer in (m for m in model if isinstance(m, nn.BatchNorm1d)):
+            _unsettle(rng, norm_layer)
+        model.eval()(x)
+    return model, shape
+
+
+def _learned_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+    """Layers whose widths are said to have been learned: a format for each channel, or none."""
+    sizes = [int(n) for n in rng.integers(1, 9, size=int(rng.integers(2, 5)))]
+
+    def formats(channels: int, signed: bool) -> tuple[FixedPoint | None, ...]:
+        widths, fracs = rng.integers(1, 7, size=channels), rng.integers(-2, 5, size=channels)
+        kinds = (FixedPoint(w + signed, f, signed) for w, f in zip(widths, fracs, strict=True))
+        return tuple(fmt if rng.random() < 0.8 else None for fmt in kinds)
+
+    def constants(*shape: int) -> QuantizedArray:
+        kept = rng.random(shape) < 0.6
+        return finest_grid(np.where(kept, rng.integers(-15, 16, size=shape) / 2.0 ** rng.integers(0, 4, size=shape), 0))
+
+    layers: list[nn.Module] = [FrozenActivation(formats(sizes[0], signed=True), rectify=False)]
+    for n_in, n_out in pairwise(sizes):
+        layers.append(FrozenLinear(constants(n_out, n_in), constants(n_out) if rng.random() < 0.8 else None))
+        if rng.random() < 0.3:
+            layers.append(nn.BatchNorm1d(n_out))
+            with torch.no_grad():
+                _unsettle(rng, layers[-1])
+        rectify = bool(rng.random() < 0.8)
+        layers.append(FrozenActivation(formats(n_out, signed=not rectify), rectify=rectify))
+    return nn.Sequential(*layers).eval(), (sizes[0],)
+
+
+def _spec(rng: np.random.Generator) -> QuantSpec:
+    scales = list(Scale)
+
+    def sometimes(share: float, value: Any, otherwise: Any = None) -> Any:
+        return value if rng.random() < share else otherwise
+
+    weight_frac = sometimes(0.2, int(rng.integers(1, 6)))
+    free = weight_frac is None
+    return QuantSpec(
+        weight_width=int(rng.integers(1, 9)),
+        bias_width=sometimes(0.7, int(rng.integers(2, 17))),
+        activation_width=int(rng.integers(1, 8)),
+        input_width=int(rng.integers(1, 11)),
+        activation_frac=(activation_frac := sometimes(0.2, int(rng.integers(-1, 5)))),
+        input_frac=(input_frac := sometimes(0.2, int(rng.integers(0, 5)))),
+        weight_frac=weight_frac,
+        input_signed=sometimes(0.8, True, False),
+        weight_scale=sometimes(0.15 * free, scales[1], scales[0]),
+        weight_range=sometimes(0.3 * free, list(Range)[rng.integers(3)]),
+        weight_per_channel=sometimes(0.3 * free, True, False),
+        activation_scale=sometimes(0.15 * (activation_frac is None), scales[1], scales[0]),
+        input_scale=sometimes(0.15 * (input_frac is None), scales[1], scales[0]),
+        output_width=sometimes(0.15, int(rng.integers(1, 8))),
+        accumulator=sometimes(0.15, FixedPoint(rng.integers(3, 12), rng.integers(0, 5), bool(rng.integers(4)))),
+    )
+
+
+def _activation(rng: np.random.Generator, spec: QuantSpec) -> nn.Module:
+    """A ReLU mostly."""
+    kinds = (
+        QuantReLU6, QuantHardTanh, QuantHardSigmoid, QuantTanh, QuantSigmoid, QuantIdentity,
+        partial(QuantLeakyReLU, float(rng.choice([0.25, 0.01]))), partial(QuantHardTanh, -0.75, 2.5),
+    )  # fmt: skip
+    return QuantReLU(spec=spec) if rng.random() < 0.4 else kinds[rng.integers(len(kinds))](spec=spec)
+
+
+def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool) -> nn.Module:
+    bias = bool(rng.random() < 0.8)
+    if not brevitas:
+        return QuantLinear(n_in, n_out, bias=bias, spec=_spec(rng))
+    return bnn.QuantLinear(
+        n_in,
+        n_out,
+        bias=bias,
+        weight_bit_width=int(rng.integers(2, 9)),
+        weight_scaling_per_output_channel=bool(rng.random() < 0.5),
+    )
+
+
+def _sparsify(rng: np.random.Generator, linear: nn.Module) -> None:
+    """Spread the magnitudes; mask some weights, now and then a whole layer."""
+    with torch.no_grad():
+        linear.weight.mul_(2.0 ** int(rng.integers(-3, 3)))
+    binary = isinstance(linear, QuantLinear) and linear.spec.weight_grid.binary  # has no zero to prune to
+    if rng.random() < 0.6 and not binary:
+        kept = torch.tensor(rng.random(tuple(linear.weight.shape)) < rng.choice([0.0, 0.2, 0.6], p=[0.1, 0.5, 0.4]))
+        parametrize.register_parametrization(linear, "weight", Mask(kept))
+
+
+def _unsettle(rng: np.random.Generator, norm: nn.BatchNorm1d) -> None:
+    """Statistics and parameters of any sign, a zero among them."""
+    size = norm.num_features
+    norm.running_mean.copy_(torch.tensor(rng.normal(size=size)))
+    norm.running_var.copy_(torch.tensor(rng.random(size) * 2 + 0.1))
+    if norm.affine:
+        norm.weight.copy_(torch.tensor(np.where(rng.random(size) < 0.1, 0.0, rng.normal(size=size))))
+        norm.bias.copy_(torch.tensor(rng.normal(size=size)))
