@@ -57,7 +57,7 @@ def deep(channels: int) -> tuple[nn.Module, tuple[int, ...]]:
 
 FAMILIES: dict[str, tuple[Callable[[int], tuple[nn.Module, tuple[int, ...]]], tuple[int, ...]]] = {
     "dense, 2 hidden layers": (dense, (16, 64, 192, 680)),
-    "convolutional, 20 layers": (deep, (4, 8, 16, 32)),
+    "convolutional, 20 layers": (deep, (8, 16, 32)),
 }
 FIGURES = ("graph_s", "render_s", "compile_s", "predict_s", "memory_mb", "compiler_memory_mb")
 
