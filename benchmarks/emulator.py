@@ -1,15 +1,17 @@
 """Bit-exact emulation side by side with hls4ml: samples per CPU-second, time to the first prediction, memory.
 
-    python benchmarks/emulator.py [--rounds 5] [--out benchmarks/results/emulator.json]
+    python benchmarks/emulator.py [--rounds 5] [--only jet mnist conv] [--out benchmarks/results/emulator.json]
 
-Two networks, the jet MLP 16-64-32-32-5 and the MNIST MLP 784-16-10, as hls4ml 1.3.0 emulates them (backend Vitis,
-io_parallel, Latency, reuse factor 1, ``ap_fixed<16,6>`` everywhere), as we emulate the very same arithmetic (whose
-outputs are compared with hls4ml's, bit for bit), and as we emulate the network after ``quantize`` to 6 bits, which is
-what this project is for. Weights and inputs are random; what they are makes no difference to the time.
+Three networks, the jet MLP 16-64-32-32-5, the MNIST MLP 784-16-10 and a convolutional one of 207,000 products, as
+hls4ml 1.3.0 emulates them (backend Vitis, io_parallel, Latency, reuse factor 1, ``ap_fixed<16,6>`` everywhere), as we
+emulate the very same arithmetic (whose outputs are compared with hls4ml's, bit for bit), and as we emulate the network
+after ``quantize`` to 6 bits, which is what this project is for, whole and with 80 % of each layer's weights pruned.
+Weights and inputs are random; but for the zeros, what they are makes no difference to the time.
 
 Contestants take turns in every round, one thread each (hls4ml has no other); a figure is the median over the rounds of
 the CPU time of this process and its children. A build starts from a converted model or a graph and ends with its first
-prediction, in an empty cache. Cached starts and traces run in processes of their own.
+prediction, in an empty cache; its memory is that of the largest process of the compiler. Cached starts, traces and that
+memory are measured in processes of their own.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from provenance import RESULTS, provenance, write
 from torch import nn
 
 from compress.fixed import FixedPoint, Overflow, Rounding
+from compress.layers import QuantSpec
+from compress.quantize import quantize
 from export import to_graph
 from export.emulator import Emulator
 from export.frontends.precision import Precision
@@ -48,34 +52,69 @@ from recipes.recipe import Recipe
 SEED = 0
 CLASSIC = FixedPoint.of(16, 6)
 TRACED = 100_000
+PRUNED = 0.8
 
 
 @dataclass(frozen=True)
 class Case:
     """A network, and how many samples a contestant predicts per round: about as long as the other."""
 
-    recipe: Recipe
-    inputs: int
-    outputs: int
+    name: str
+    layers: str
+    shape: tuple[int, ...]
+    network: Callable[[], nn.Sequential]  # float, without batch norm
+    quantized: Callable[[], nn.Module]
     ours: int
     theirs: int
-
-    @property
-    def name(self) -> str:
-        return self.recipe.name
 
     def samples(self, count: int) -> np.ndarray:
         """Multiples of the unit of ``ap_fixed<16,6>``, so that rounding of the input cannot matter."""
         rng = np.random.default_rng(SEED)
-        return np.ldexp(np.rint(np.ldexp(rng.normal(size=(count, self.inputs)), 10)), -10).astype(np.float32)
+        drawn = np.ldexp(np.rint(np.ldexp(rng.normal(size=(count, *self.shape)), 10)), -10)
+        return drawn.astype(np.float32)
 
 
-CASES = (Case(jet(), 16, 5, 2_000_000, 10_000), Case(mnist(), 784, 10, 100_000, 3_000))
+def perceptron(recipe: Recipe, inputs: int, outputs: int, ours: int, theirs: int) -> Case:
+    without_norm = replace(recipe.network, batch_norm=False)
+    return Case(
+        name=recipe.name,
+        layers="-".join(map(str, (inputs, *recipe.network.hidden, outputs))),
+        shape=(inputs,),
+        network=lambda: float_network(without_norm, inputs, outputs, SEED),
+        quantized=lambda: quantized_network(recipe, inputs, outputs),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def convolutional() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return nn.Sequential(
+            *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 11 * 11, 10)),
+        )
+
+
+SIX_BITS = QuantSpec(weight_width=6, bias_width=8, activation_width=6, input_width=8)
+CASES = (
+    perceptron(jet(), 16, 5, 2_000_000, 10_000),
+    perceptron(mnist(), 784, 10, 100_000, 3_000),
+    Case(
+        name="conv",
+        layers="28x28x1, conv 3x3x8, pool 2, conv 3x3x16, dense 10",
+        shape=(1, 28, 28),
+        network=convolutional,
+        quantized=lambda: quantize(convolutional(), SIX_BITS),
+        ours=40_000,
+        theirs=300,
+    ),
+)
 
 
 def plain(case: Case) -> nn.Sequential:
-    """The float network without batch norm; its parameters are values of ``ap_fixed<16,6>``."""
-    model = float_network(replace(case.recipe.network, batch_norm=False), case.inputs, case.outputs, SEED)
+    """The float network; its parameters are values of ``ap_fixed<16,6>``."""
+    model = case.network()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.round(parameter * 2**10) / 2**10)
@@ -85,15 +124,28 @@ def plain(case: Case) -> nn.Sequential:
 def classic_graph(case: Case) -> Graph:
     modes = Modes(Rounding.TRN, Overflow.WRAP)
     precision = Precision(accumulator=CLASSIC, modes=modes)
-    return to_graph(plain(case), (case.inputs,), name=case.name, input_format=CLASSIC, precision=precision)
+    return to_graph(plain(case), case.shape, name=case.name, input_format=CLASSIC, precision=precision)
 
 
-def six_bit_graph(case: Case) -> Graph:
-    model = quantized_network(case.recipe, case.inputs, case.outputs)
+def six_bit_graph(case: Case, pruned: float = 0.0) -> Graph:
+    """The quantized network, so much of the weights of each layer being zero."""
+    model = case.quantized()
     model.train()
     with torch.no_grad():
-        model(torch.from_numpy(case.samples(1024)))
-    return to_graph(model.eval(), (case.inputs,), name=case.name)
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                size = layer.weight.abs()
+                layer.weight[size < torch.quantile(size, pruned)] = 0
+        model(torch.from_numpy(case.samples(256)))
+    return to_graph(model.eval(), case.shape, name=case.name)
+
+
+def graphs_of(case: Case) -> dict[str, Graph]:
+    return {
+        "6 bits": six_bit_graph(case),
+        "6 bits, 80 % pruned": six_bit_graph(case, PRUNED),
+        "classic": classic_graph(case),
+    }
 
 
 def hls4ml_model(case: Case, folder: Path, traced: bool = False) -> Any:
@@ -104,7 +156,7 @@ def hls4ml_model(case: Case, folder: Path, traced: bool = False) -> Any:
     precision = "ap_fixed<16,6>"
     config = hls4ml.utils.config_from_pytorch_model(
         model,
-        (case.inputs,),
+        case.shape,
         granularity="name" if traced else "model",
         backend="Vitis",
         default_precision=precision,
@@ -115,6 +167,11 @@ def hls4ml_model(case: Case, folder: Path, traced: bool = False) -> Any:
     return hls4ml.converters.convert_from_pytorch_model(
         model, hls_config=config, output_dir=str(folder), backend="Vitis", io_type="io_parallel", project_name=case.name
     )
+
+
+def for_hls4ml(case: Case, x: np.ndarray) -> np.ndarray:
+    """Its convolutions have their channels last; there is one here."""
+    return x if len(case.shape) == 1 else np.ascontiguousarray(np.moveaxis(x, 1, -1))
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:
@@ -151,7 +208,7 @@ def build_times(case: Case, graphs: dict[str, Graph], scratch: Path, rounds: int
     def theirs() -> None:
         model = next(models)
         model.compile()
-        model.predict(one)
+        model.predict(for_hls4ml(case, one))
 
     return turns(contestants | {"hls4ml": theirs}, rounds)
 
@@ -162,9 +219,11 @@ def predict_times(case: Case, graphs: dict[str, Graph], scratch: Path, rounds: i
     peer = hls4ml_model(case, scratch / f"{case.name}_peer")
     peer.compile()
     many, few = case.samples(case.ours), case.samples(case.theirs)
-    unequal = int(np.count_nonzero(emulators["classic"].predict(few) != np.asarray(peer.predict(few))))
+    theirs = for_hls4ml(case, few)
+    expected = np.asarray(peer.predict(theirs))
+    unequal = int(np.count_nonzero(emulators["classic"].predict(few) != expected))
     work: dict[str, Callable[[], Any]] = {name: lambda e=e: e.predict(many) for name, e in emulators.items()}
-    spent = turns(work | {"hls4ml": lambda: peer.predict(few)}, rounds)
+    spent = turns(work | {"hls4ml": lambda: peer.predict(theirs)}, rounds)
     return {name: (case.theirs if name == "hls4ml" else case.ours) / value for name, value in spent.items()}, unequal
 
 
@@ -183,6 +242,16 @@ def child_start(graph: str, cache: str) -> dict[str, float]:
     start = time.perf_counter()
     Emulator(loaded, threads=1, cache_dir=cache).predict(x)
     return {"seconds": time.perf_counter() - start}
+
+
+def child_build(name: str, what: str, folder: str) -> dict[str, float]:
+    """Megabytes of the largest process of the compiler."""
+    case = next(case for case in CASES if case.name == name)
+    if what == "hls4ml":
+        hls4ml_model(case, Path(folder)).compile()
+    else:
+        Emulator(graphs_of(case)[what], threads=1, cache_dir=folder)
+    return {"megabytes": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)}
 
 
 def child_trace(who: str, folder: str) -> dict[str, float]:
@@ -208,19 +277,24 @@ def kilobytes(field: str) -> int:
 
 
 def measure(case: Case, scratch: Path, rounds: int, builds: int) -> dict[str, Any]:
-    graphs = {"6 bits": six_bit_graph(case), "classic": classic_graph(case)}
+    graphs = graphs_of(case)
     speed, unequal = predict_times(case, graphs, scratch, rounds)
     build = build_times(case, graphs, scratch, builds)
     pickled = scratch / f"{case.name}.pickle"
     pickled.write_bytes(pickle.dumps(graphs["6 bits"]))
+    memory = {
+        name: in_a_process("build", case.name, name, scratch / f"{case.name}_memory_{number}")["megabytes"]
+        for number, name in enumerate((*graphs, "hls4ml"))
+    }
     starts = [in_a_process("start", pickled, scratch / "cache")["seconds"] for _ in range(rounds)]
     return {
         "network": case.name,
-        "layers": [case.inputs, *case.recipe.network.hidden, case.outputs],
+        "layers": case.layers,
         "predict_samples_per_cpu_second": {name: round(value) for name, value in speed.items()},
         "predict_ratio_to_hls4ml": {name: round(value / speed["hls4ml"], 1) for name, value in speed.items()},
-        "outputs_unequal_to_hls4ml": {"classic": unequal, "of": case.theirs * case.outputs},
+        "outputs_unequal_to_hls4ml": {"classic": unequal, "of": case.theirs * graphs["classic"].outputs[0].size},
         "first_prediction_cpu_seconds": {name: round(value, 2) for name, value in build.items()},
+        "first_prediction_compiler_megabytes": memory,
         "first_prediction_cached_wall_seconds": round(statistics.median(starts), 3),
     }
 
@@ -228,10 +302,12 @@ def measure(case: Case, scratch: Path, rounds: int, builds: int) -> dict[str, An
 def table(rows: Sequence[dict[str, Any]], trace: dict[str, dict[str, float]]) -> str:
     lines = []
     for row in rows:
-        lines.append(f"{row['network']} {'-'.join(map(str, row['layers']))}")
+        lines.append(f"{row['network']} {row['layers']}")
         for name, speed in row["predict_samples_per_cpu_second"].items():
             ratio, build = row["predict_ratio_to_hls4ml"][name], row["first_prediction_cpu_seconds"][name]
-            lines.append(f"  {name:<8} {speed:>12,} samples/CPU-s {ratio:>8.1f}x   first prediction {build:6.2f} CPU-s")
+            memory = row["first_prediction_compiler_megabytes"][name]
+            first = f"first prediction {build:6.2f} CPU-s, {memory} MB"
+            lines.append(f"  {name:<20} {speed:>12,} samples/CPU-s {ratio:>8.1f}x   {first}")
         unequal = row["outputs_unequal_to_hls4ml"]
         lines.append(f"  classic and hls4ml: {unequal['classic']} of {unequal['of']} outputs differ")
         lines.append(f"  cached start: {row['first_prediction_cached_wall_seconds']} s")
@@ -243,6 +319,7 @@ def table(rows: Sequence[dict[str, Any]], trace: dict[str, dict[str, float]]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description="emulation side by side with hls4ml")
     parser.add_argument("--rounds", type=int, default=5, help="in which the contestants predict in turns")
+    parser.add_argument("--only", nargs="+", choices=[case.name for case in CASES], help="these networks alone")
     parser.add_argument("--builds", type=int, default=3, help="rounds of compiling from scratch")
     parser.add_argument("--out", type=Path, default=RESULTS / "emulator.json")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -250,11 +327,12 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.child:
         command, *arguments = given.child
-        print(json.dumps({"start": child_start, "trace": child_trace}[command](*arguments)))
+        print(json.dumps({"start": child_start, "build": child_build, "trace": child_trace}[command](*arguments)))
         return
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        rows = [measure(case, scratch, given.rounds, given.builds) for case in CASES]
+        chosen = [case for case in CASES if not given.only or case.name in given.only]
+        rows = [measure(case, scratch, given.rounds, given.builds) for case in chosen]
         trace = {who: in_a_process("trace", who, scratch / f"trace_{who}") for who in ("qapsule", "hls4ml")}
     print(table(rows, trace))
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]

@@ -18,31 +18,36 @@ if TYPE_CHECKING:
     from export.backend import Project
     from export.emulator import Emulator
     from export.frontends.precision import Precision
+    from export.frontends.torch import Shapes
     from export.ir import Graph
+    from export.passes.choose_sparse import Strategies
+    from export.streams import Io
 
 __all__ = ["emulate", "to_graph", "to_hls"]
 
 
 def to_graph(
     model: nn.Module | Graph,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Shapes | None = None,
     *,
     name: str = "network",
     input_format: FixedPoint | None = None,
     precision: Precision | Mapping[str, Precision] | None = None,
     reuse_factor: int | Mapping[str, int] = 1,
+    strategy: Strategies = "auto",
     backend: str = "emulator",
 ) -> Graph:
     """The optimised integer graph of a trained module in eval mode, or of a graph that a frontend made.
 
-    ``input_shape`` is that of one sample. ``input_format`` is needed where the model does not quantize its input;
-    ``precision`` where it has plain float layers. ``reuse_factor`` is one for all layers, or one by layer name;
-    ``backend`` decides which passes run. Raises ValueError, naming the layer and the cure, for whatever has no exact
-    integer form.
+    ``input_shape`` is that of one sample, or a list of one for each input. ``input_format`` is needed where the model
+    does not quantize its input; ``precision`` where it has plain float layers. ``reuse_factor`` is one for all layers,
+    or one by layer name (``export.balance`` suggests them), and so is ``strategy``: what becomes of the zeros among the
+    weights of a fully connected layer (``export.passes.choose_sparse``). ``backend`` decides which passes run. Raises
+    ValueError, naming the layer and the cure, for whatever has no exact integer form.
     """
     from export.backends import find_backend
     from export.ir import Graph
-    from export.passes import run, set_reuse
+    from export.passes import choose, run, set_reuse
 
     if not isinstance(model, Graph):
         from export.frontends.torch import lower
@@ -50,27 +55,31 @@ def to_graph(
         if input_shape is None:
             raise ValueError("input_shape is missing: the shape of one sample, e.g. input_shape=(16,)")
         model = lower(model, input_shape, name=name, input_format=input_format, precision=precision)
-    return run(model, (*find_backend(backend).passes, set_reuse(reuse_factor)))
+    return run(model, (*find_backend(backend).passes, choose(strategy), set_reuse(reuse_factor, strategy)))
 
 
 def to_hls(
     model: nn.Module | Graph,
     out: str | Path,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Shapes | None = None,
     *,
     backend: str = "vitis",
     name: str = "network",
     input_format: FixedPoint | None = None,
     precision: Precision | Mapping[str, Precision] | None = None,
     reuse_factor: int | Mapping[str, int] = 1,
+    strategy: Strategies = "auto",
+    io: Io | str = "parallel",
     overwrite: bool = False,
     **options: Any,
 ) -> Project:
     """Write the HLS project of ``model`` into the folder ``out`` and return it.
 
-    ``options`` are the backend's own; for ``vitis``: ``part``, ``clock_ns`` and ``vectors``, samples of shape
-    (n, *input_shape) for the test bench. A folder that holds anything else is refused; ``overwrite`` replaces an
-    earlier project, never anything that is not one.
+    With ``io`` "parallel" a sample comes in at once and layers hand on arrays; with "stream" it comes in position by
+    position, and layers are processes that hand on the channels of one position at a time.
+    ``options`` are the backend's own, as its module in ``export/backends`` lists them; all have ``clock_ns`` and
+    ``vectors``, samples of shape (n, *input_shape) for the test bench, and most a ``part``. A folder that holds
+    anything else is refused; ``overwrite`` replaces an earlier project, never anything that is not one.
     """
     from export.backends import find_backend
 
@@ -82,30 +91,39 @@ def to_hls(
         input_format=input_format,
         precision=precision,
         reuse_factor=reuse_factor,
+        strategy=strategy,
         backend=backend,
     )
-    project = target.render(graph, **options)
+    project = target.render(graph, io=io, **options)
     project.write(out, overwrite=overwrite)
     return project
 
 
 def emulate(
     model: nn.Module | Graph,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Shapes | None = None,
     *,
     name: str = "network",
     input_format: FixedPoint | None = None,
     precision: Precision | Mapping[str, Precision] | None = None,
     reuse_factor: int | Mapping[str, int] = 1,
+    strategy: Strategies = "auto",
+    io: Io | str = "parallel",
     threads: int | None = None,
 ) -> Emulator:
     """Compile the C++ of ``model`` (or take it from the cache) and return it as something to call from Python.
 
-    ``threads`` None uses every core the process may use.
+    ``io`` is that of :func:`to_hls`; the bits are the same. ``threads`` None uses every core the process may use.
     """
     from export.emulator import Emulator
 
     graph = to_graph(
-        model, input_shape, name=name, input_format=input_format, precision=precision, reuse_factor=reuse_factor
+        model,
+        input_shape,
+        name=name,
+        input_format=input_format,
+        precision=precision,
+        reuse_factor=reuse_factor,
+        strategy=strategy,
     )
-    return Emulator(graph, threads=threads)
+    return Emulator(graph, io=io, threads=threads)

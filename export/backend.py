@@ -10,10 +10,11 @@ import dataclasses
 import hashlib
 import json
 import os
+import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -22,10 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.fixed import FixedPoint
-from export.firmware import ConstantType, Firmware, IndexType, SignalType, TypeName
+from export.firmware import Firmware
 from export.ir import Graph
 from export.ops import Modes
 from export.passes import PIPELINE, Pass
+from export.storage import Weights
+from export.streams import Io
+from export.tables import ConstantType, IndexType, PacketType, SignalType, StreamType, TypeName
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,15 +43,28 @@ class BackendError(ValueError):
 
 
 @dataclass(frozen=True)
+class StreamSpelling:
+    """How a vendor writes streams.
+
+    ``preamble`` is what the file of types includes for them; ``headers`` are those of ``hls_lib/qapsule`` among it.
+    """
+
+    preamble: tuple[str, ...]
+    spell: Callable[[StreamType], str]
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Spelling:
-    """How a vendor writes number types. ``preamble`` is what the file of types begins with."""
+    """How a vendor writes types. ``preamble`` is what the file of types begins with. Not all have ``streams``."""
 
     preamble: Callable[[Graph], tuple[str, ...]]
     signal: Callable[[FixedPoint, Modes | None], str]
     constant: Callable[[FixedPoint], str]
     index: Callable[[int], str]
+    streams: StreamSpelling | None = None
 
-    def spell(self, kind: TypeName) -> str:
+    def spell(self, kind: TypeName | PacketType | StreamType) -> str:
         match kind:
             case SignalType():
                 return self.signal(kind.format, kind.modes)
@@ -55,6 +72,11 @@ class Spelling:
                 return self.constant(kind.format)
             case IndexType():
                 return self.index(kind.bits)
+            case PacketType():
+                return f"qapsule::packet<{kind.element}, {kind.channels}>"
+            case StreamType():
+                assert self.streams is not None, "a backend without streams has refused before"
+                return self.streams.spell(kind)
 
 
 @dataclass(frozen=True)
@@ -67,16 +89,20 @@ class Backend:
     """``files`` maps output path to template.
 
     In a path ``{name}`` is the design; a path with ``{layer}`` stands for one file per layer with constants, rendered
-    with its ``step``, one with ``{port}`` for a file per ``port``.
+    with its ``step``, one with ``{port}`` for a file per ``port``, one with ``{weights}`` for one if they are loaded.
 
-    ``headers`` are those of ``hls_lib/qapsule`` that the templates include beside the kernels'. ``context`` computes
-    what the templates need beyond the firmware: Python computes, templates arrange.
+    ``headers`` are those of ``hls_lib/qapsule`` that the templates include beside the kernels'. ``ios`` are the ways of
+    taking data that the templates arrange, of which streams need a spelling; ``reloads`` is whether they arrange
+    weights that are loaded. ``context`` computes what the templates need beyond the firmware: Python computes,
+    templates arrange.
     """
 
     name: str
     files: Mapping[str, str]
     spelling: Spelling
     headers: tuple[str, ...] = ()
+    ios: tuple[Io, ...] = (Io.PARALLEL,)
+    reloads: bool = False
     passes: tuple[Pass, ...] = PIPELINE
     options: type[Any] = NoOptions
     context: Callable[[Firmware, Any], Mapping[str, Any]] = field(default=lambda firmware, options: {})
@@ -90,24 +116,52 @@ class Backend:
                 raise BackendError(f"the backend {self.name} has no option {name!r}; {offer}")
         return self.options(**given)
 
-    def render(self, graph: Graph, **options: Any) -> Project:
-        """The project for a graph on which ``passes`` have run."""
+    def render(
+        self,
+        graph: Graph,
+        *,
+        io: Io | str = Io.PARALLEL,
+        tmr: bool | Collection[str] = False,
+        weights: Weights | str = Weights.CONSTANT,
+        **options: Any,
+    ) -> Project:
+        """The project for a graph on which ``passes`` have run.
+
+        ``tmr`` has the constants of all layers, or of those it names, stored three times behind a voter. With
+        ``weights="reloadable"`` they are an argument of the top-level function.
+        """
         settings = self.parse(options)
-        firmware = Firmware(graph)
+        way, storage = self._supported(io), Weights.of(weights)
+        if storage is Weights.RELOADABLE and (not self.reloads or way is not Io.PARALLEL):
+            raise BackendError(
+                f"the backend {self.name} with io={way.value!r} has no weights='reloadable'; use the backend catapult "
+                "with io='parallel', or constant weights"
+            )
+        firmware = Firmware(graph, way, tmr, storage)
+        preamble = self.spelling.preamble(graph)
+        headers = (*firmware.headers, *self.headers)
+        if firmware.network and self.spelling.streams:
+            preamble += ('#include "qapsule/packet.h"', *self.spelling.streams.preamble)
+            headers += ("packet.h", *self.spelling.streams.headers)
+        numbers = [kind for step in firmware for kind in step.types]
         common = {
             "firmware": firmware,
-            "preamble": self.spelling.preamble(graph),
-            "types": [(kind.name, self.spelling.spell(kind)) for step in firmware for kind in step.types],
+            "preamble": preamble,
+            "types": [(kind.name, self.spelling.spell(kind)) for kind in (*numbers, *firmware.carriers)],
             **self.context(firmware, settings),
         }
-        text = {
-            f"firmware/qapsule/{header}": source
-            for header, source in _headers(*(f"{k}.h" for k in firmware.kernels), "trace.h", *self.headers).items()
-        }
+        text = {f"firmware/qapsule/{header}": source for header, source in _headers(*headers).items()}
         for path, template in self.files.items():
             for place, subject in _places(path, firmware):
                 text[place] = _environment().get_template(template).render(common, **subject)
         return Project(firmware.name, self.name, text)
+
+    def _supported(self, io: Io | str) -> Io:
+        wanted = Io.of(io)
+        if wanted not in self.ios:
+            known = " or ".join(f"io={each.value!r}" for each in self.ios)
+            raise BackendError(f"the backend {self.name} has no io={wanted.value!r}; use {known}")
+        return wanted
 
 
 def _places(path: str, firmware: Firmware) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -118,6 +172,9 @@ def _places(path: str, firmware: Firmware) -> Iterator[tuple[str, dict[str, Any]
     elif "{port}" in path:
         for port in firmware.ports:
             yield path.format(name=firmware.name, port=port.name), {"port": port}
+    elif "{weights}" in path:
+        if firmware.loaded:
+            yield path.format(weights="weights"), {}
     else:
         yield path.format(name=firmware.name), {}
 
@@ -234,6 +291,8 @@ def _headers(*roots: str) -> dict[str, str]:
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name] = library.joinpath(name).read_text(encoding="utf-8")
-            waiting += re.findall(r'^#include "([^"]+)"', found[name], flags=re.MULTILINE)
+            found[name] = library.joinpath(*name.split("/")).read_text(encoding="utf-8")
+            beside = posixpath.dirname(name)
+            included = re.findall(r'^#include "([^"]+)"', found[name], flags=re.MULTILINE)
+            waiting += [posixpath.normpath(posixpath.join(beside, each)) for each in included]
     return dict(sorted(found.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from export.arithmetic import shifted
 from export.intervals import Bounds
 from export.ir import Op, Tensor
 from export.modes import Modes
+from export.scales import encode_scaled
 
 #: One format for each channel. None: the channel is always zero, and has no bits at all.
 Formats = tuple[FixedPoint | None, ...]
@@ -23,21 +25,27 @@ _NEAREST = Modes(Rounding.RND_CONV, Overflow.SAT)
 class Input(Op):
     """Where data enters. ``modes`` say how a real number becomes a code of the output's format.
 
-    With ``formats`` it is rounded once into the format of its channel, and written as a code of the output's.
+    With ``formats`` it is rounded once into the format of its channel, and written as a code of the output's. With a
+    ``scale`` the number is ``scale`` times the code's value, and the exact quotient is rounded.
     """
 
     modes: Modes = _NEAREST
     formats: Formats | None = None
+    scale: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
         if self.formats is not None:
             check_formats(self, self.formats)
+        if self.scale <= 0 or (self.formats is not None and self.scale != 1):
+            raise self.fail(f"scale {self.scale}; a scale is positive, and 1 where the formats differ by channel")
 
     def encode(self, values: np.typing.ArrayLike) -> Codes:
         """Real numbers of shape (batch, \\*shape) to codes."""
         reals, fmt = np.asarray(values), self.output.format
         if reals.shape[1:] != self.output.shape:
             raise self.fail(f"expects samples of shape {self.output.shape}, got an array of shape {reals.shape}")
+        if self.scale != 1:
+            return encode_scaled(reals, self.scale, fmt, self.modes.rounding, self.modes.overflow)
         if self.formats is None:
             return encode(reals, fmt, self.modes.rounding, self.modes.overflow)
         codes = _no_codes(reals.shape, fmt)

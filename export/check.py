@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from compress.fixed import Codes
 from export.emulator import Emulator, MissingHeadersError, Numbers
 from export.ir import Const, Graph, GraphError
-from export.ops import Dense, Input, SparseDense
+from export.ops import Conv, Dense, Input, SparseDense
 
-#: Samples compared at a time: what bounds the memory of a check.
-CHUNK = 4096
+#: Samples compared at a time, and codes of all their tensors: what bounds the memory of a check.
+CHUNK, CODES = 4096, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def check(
         except MissingHeadersError as missing:
             pairs.append(Pair("graph", kind.value, 0, 0, 0, skipped=str(missing)))
     mismatches = dict.fromkeys(emulators, 0)
-    for chunk in _chunks(arrays):
+    for chunk in _chunks(graph, arrays):
         expected = graph.trace(*_encoded(graph, chunk))
         for kind, emulator in emulators.items():
             mismatches[kind] += _differences(expected, emulator.trace_codes(*chunk))
@@ -85,7 +85,7 @@ def check(
 
 def control(graph: Graph, *values: ArrayLike, emulator: Emulator | None = None) -> Control:
     """Compare the C++ of ``graph`` with a mutation of it, on the first samples of ``values``."""
-    chunk = next(_chunks(_arrays(graph, values)))
+    chunk = next(_chunks(graph, _arrays(graph, values)))
     mutant, mutation = mutate(graph, *_encoded(graph, chunk))
     traced = (emulator or Emulator(graph)).trace_codes(*chunk)
     return Control(mutation, len(chunk[0]), _differences(mutant.trace(*_encoded(graph, chunk)), traced))
@@ -98,15 +98,15 @@ def mutate(graph: Graph, *codes: Codes) -> tuple[Graph, str]:
     """
     traced = graph.trace(*codes)
     for op in reversed(graph.ops):
-        if not isinstance(op, Dense | SparseDense):
+        if not isinstance(op, Conv | Dense | SparseDense):
             continue
-        uses = np.count_nonzero(traced[op.x.name], axis=0)
+        uses = np.count_nonzero(op.operands(traced[op.x.name])[:, 0], axis=(0, 1))
         sparse = isinstance(op, SparseDense)
-        columns = np.asarray(op.rows, dtype=int) if isinstance(op, SparseDense) else np.arange(op.x.size)
+        columns = np.asarray(op.rows, dtype=int) if isinstance(op, SparseDense) else np.arange(len(uses))
         # The heaviest bit below the sign: it outlives whatever rounding follows.
         bit = max(0, op.weight.format.width - 1 - op.weight.format.signed)
         for k in np.argsort(-uses[columns], kind="stable").tolist():
-            place = (k,) if sparse else (0, k)
+            place = (k,) if sparse else (0, *map(int, np.unravel_index(k, op.weight.shape[1:])))
             flipped = op.weight.codes.copy()
             flipped[place] ^= 1 << bit
             if uses[columns[k]] and not (sparse and flipped[place] == 0):
@@ -120,7 +120,7 @@ def distinct_outputs(graph: Graph, *values: ArrayLike, emulator: Emulator | None
     """How many different samples the first output takes: bit equality of a constant would prove nothing."""
     run = emulator or Emulator(graph)
     seen: set[bytes] = set()
-    for chunk in _chunks(_arrays(graph, values)):
+    for chunk in _chunks(graph, _arrays(graph, values)):
         codes = run.predict_codes(*chunk)
         rows = np.unique(codes.reshape(len(codes), -1).astype(np.uint64, copy=False), axis=0)
         seen.update(hash_row.tobytes() for hash_row in rows)
@@ -137,9 +137,11 @@ def _arrays(graph: Graph, values: Sequence[ArrayLike]) -> list[NDArray]:
     return arrays
 
 
-def _chunks(arrays: Sequence[NDArray]) -> Iterator[list[NDArray]]:
-    for first in range(0, len(arrays[0]), CHUNK):
-        yield [array[first : first + CHUNK] for array in arrays]
+def _chunks(graph: Graph, arrays: Sequence[NDArray]) -> Iterator[list[NDArray]]:
+    """Fewer samples where each has many codes."""
+    count = max(1, min(CHUNK, CODES // sum(op.output.size for op in graph)))
+    for first in range(0, len(arrays[0]), count):
+        yield [array[first : first + count] for array in arrays]
 
 
 def _encoded(graph: Graph, chunk: Sequence[NDArray]) -> list[Codes]:

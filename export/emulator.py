@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
 from export.compiler import Compiler
 from export.ir import Graph, GraphError, Tensor
 from export.ops import Input
+from export.streams import Io
 from export.vendor_headers import AC_VARIABLE, AP_VARIABLE, ac_include, ap_include
 
 
@@ -33,7 +34,8 @@ class MissingHeadersError(ValueError):
 class Emulator:
     """A graph, compiled. Values go in; values or codes of any tensor come out, equal to ``Graph.trace`` in every bit.
 
-    ``threads`` is how many cores a call may use (default: all that the process may). The compiled design is kept in
+    ``io`` "stream" takes the processes of a streamed design in the place of arrays; the bits are the same. ``threads``
+    is how many cores a call may use (default: all that the process may). The compiled design is kept in
     ``cache_dir`` (default: :func:`export.compiler.cache_folder`). Calls release the GIL and may run concurrently.
     """
 
@@ -43,6 +45,7 @@ class Emulator:
         *,
         threads: int | None = None,
         numbers: Numbers = Numbers.OWN,
+        io: Io | str = Io.PARALLEL,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if threads is not None and threads < 1:
@@ -54,19 +57,21 @@ class Emulator:
         backend = {Numbers.OWN: EMULATOR, Numbers.AP: EMULATOR_AP, Numbers.AC: EMULATOR_AC}[numbers]
         self.graph = graph
         self.numbers = numbers
+        self.io = Io.of(io)
         self.threads = threads or len(os.sched_getaffinity(0))
         folder = None if cache_dir is None else Path(cache_dir)
-        library = Compiler.find().build(backend.render(graph), _options(numbers), folder)
+        library = Compiler.find().build(backend.render(graph, io=self.io), _options(numbers), folder)
         self._design = Design(str(library))
 
     def predict(self, *values: ArrayLike) -> NDArray[np.floating]:
         """Values of the (first) output, (batch, \\*shape): float32 where it holds every code exactly, else float64.
 
+        An output with a reading (float scales that end the network) gives the float64 nearest to each exact number.
         ``values`` holds one array per input, (batch, \\*shape): real numbers, rounded as the input's modes say. Raises
         FixedPointError on NaN and infinity, and GraphError where no float type holds every code of the output.
         """
         output = self.graph.outputs[0]
-        return self._run(values, {output: value_dtype(output)})[output.name]
+        return self._read(values, (output,))[output.name]
 
     def predict_codes(self, *values: ArrayLike) -> Codes:
         """Codes of the (first) output, for any width."""
@@ -75,12 +80,18 @@ class Emulator:
 
     def trace(self, *values: ArrayLike) -> dict[str, NDArray[np.floating]]:
         """Values of every tensor by name, in the order of the graph."""
-        return self._run(values, {op.output: value_dtype(op.output) for op in self.graph})
+        return self._read(values, [op.output for op in self.graph])
 
     def trace_codes(self, *values: ArrayLike) -> dict[str, Codes]:
         """Codes of every tensor by name."""
         found = self._run(values, {op.output: code_dtype(op.output) for op in self.graph})
         return {name: as_codes(codes) for name, codes in found.items()}
+
+    def _read(self, values: Iterable[ArrayLike], tensors: Sequence[Tensor]) -> dict[str, NDArray[np.floating]]:
+        """The numbers that these tensors stand for, by name."""
+        readings = {t: self.graph.reading(t) for t in tensors}
+        found = self._run(values, {t: value_dtype(t) if r is None else code_dtype(t) for t, r in readings.items()})
+        return {t.name: found[t.name] if r is None else r.numbers(found[t.name], t.format) for t, r in readings.items()}
 
     def _run(self, values: Iterable[ArrayLike], wanted: dict[Tensor, DTypeLike]) -> dict[str, NDArray]:
         entries = [op for op in self.graph if isinstance(op, Input)]
@@ -93,6 +104,11 @@ class Emulator:
         samples = len(arrays[0])
         if any(len(array) != samples for array in arrays):
             raise GraphError(f"{self.graph.name}: batches of {', '.join(str(len(a)) for a in arrays)} samples differ")
+        # The hardware takes codes; a scale that is no power of two ends before the C++ begins.
+        arrays = [
+            array if op.scale == 1 else op.output.format.values(op.encode(array))
+            for op, array in zip(entries, arrays, strict=True)
+        ]
         found = {tensor: np.empty((samples, *tensor.shape), dtype) for tensor, dtype in wanted.items()}
         targets = [(_signed(found.get(op.output)), _lsb(op.output)) for op in self.graph]
         if not self._design.run(arrays, targets, samples, self.threads):

@@ -17,7 +17,7 @@ typedef typeid typename union unsigned using virtual void volatile wchar_t while
 # What the headers of C, of POSIX and of the vendors put into the global scope in lower case: macros and objects that a
 # name must not meet, and files and namespaces of the project itself.
 _GLOBALS = """
-assert complex daylight environ errno imaginary linux main offsetof optarg opterr optind optopt setjmp
+assert complex component daylight environ errno imaginary linux main offsetof optarg opterr optind optopt setjmp
 signgam std stderr stdin stdout timezone types unix va_arg va_copy va_end
 va_start weights
 """
@@ -36,7 +36,7 @@ wint
 _RESERVED = frozenset((_KEYWORDS + _GLOBALS).split()) | {f"{name}_t" for name in _SYSTEM_TYPES.split()}
 
 # Beginnings that belong to the kernels and to the vendors.
-_PREFIXES = ("ac_", "ap_", "hls", "qapsule")
+_PREFIXES = ("ac_", "ap_", "hls", "ihc", "qapsule")
 
 # The C++ standard asks compilers for 1,024 significant characters; HLS tools derive longer names from ours.
 _LONGEST = 64

@@ -41,3 +41,15 @@ class Bounds:
 
     def reshaped(self, shape: tuple[int, ...]) -> Bounds:
         return Bounds(self.low.reshape(shape), self.high.reshape(shape))
+
+
+def spanned(results: Codes, first: Codes, last: Codes) -> Bounds:
+    """The least and the greatest of ``results[channel, first : last + 1]``, for ends of shape (channels, ...)."""
+    low, high = (np.empty(first.shape, dtype=results.dtype) for _ in range(2))
+    for channel, row in enumerate(results):
+        spans = np.stack([first[channel].ravel(), last[channel].ravel()], axis=1)
+        distinct, where = np.unique(spans, axis=0, return_inverse=True)
+        for end, extreme in ((low, min), (high, max)):
+            found = np.array([extreme(row[a : b + 1].tolist()) for a, b in distinct.tolist()], dtype=results.dtype)
+            end[channel] = found[where.ravel()].reshape(first.shape[1:])
+    return Bounds(low, high)

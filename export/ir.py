@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from compress.fixed import Codes, FixedPoint, as_codes
 from export.intervals import Bounds
+from export.scales import Reading
 
 
 class GraphError(ValueError):
@@ -97,7 +98,7 @@ class Const:
 class Op(ABC):
     """One step of the computation, identified by the name of the tensor it makes.
 
-    Subclasses add fields; every field that is a :class:`Tensor` is an input, in the order of declaration.
+    Subclasses add fields; every :class:`Tensor` in one, alone or in a tuple, is an input, in the order of declaration.
     """
 
     #: False for an op that only passes see: one of them replaces it before a backend renders the graph.
@@ -111,14 +112,18 @@ class Op(ABC):
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        values = (getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "output")
-        return tuple(v for v in values if isinstance(v, Tensor))
+        return tuple(t for f in dataclasses.fields(self) if f.name != "output" for t in _tensors(getattr(self, f.name)))
 
     @property
     def constants(self) -> dict[str, Const]:
         """The op's constants by field name."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {name: v for name, v in values.items() if isinstance(v, Const)}
+
+    @property
+    def interval(self) -> int:
+        """Cycles from one sample to the next that its kernel takes, over arrays."""
+        return 1
 
     @abstractmethod
     def eval(self, *codes: Codes) -> Codes:
@@ -133,25 +138,47 @@ class Op(ABC):
 
     def rewired(self, replacement: Mapping[Tensor, Tensor]) -> Op:
         """This op reading other tensors."""
-        changed = {
-            f.name: replacement[value]
-            for f in dataclasses.fields(self)
-            if f.name != "output" and isinstance(value := getattr(self, f.name), Tensor) and value in replacement
-        }
+        changed = self._swapped(replacement)
         return dataclasses.replace(self, **changed) if changed else self
+
+    def moved(self, replacement: Mapping[Tensor, Tensor], **changes: Any) -> Op:
+        """As :meth:`rewired`, making another tensor too; all at once, since each change alone might break the law."""
+        output = replacement.get(self.output, self.output)
+        return dataclasses.replace(self, output=output, **(self._swapped(replacement) | changes))
+
+    def _swapped(self, replacement: Mapping[Tensor, Tensor]) -> dict[str, Any]:
+        """The fields that read replaced tensors, as they are afterwards."""
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "output" and any(t in replacement for t in _tensors(value)):
+                settled = tuple(replacement.get(t, t) for t in _tensors(value))
+                changed[field.name] = settled[0] if isinstance(value, Tensor) else settled
+        return changed
 
     def fail(self, message: str) -> GraphError:
         return GraphError(f"{self.name}: {message}")
 
 
+def _tensors(value: Any) -> tuple[Tensor, ...]:
+    """The tensors that a field of an op holds."""
+    if isinstance(value, Tensor):
+        return (value,)
+    return value if isinstance(value, tuple) and value and isinstance(value[0], Tensor) else ()
+
+
 @dataclass(frozen=True)
 class Graph:
-    """Ops in topological order, and the tensors that leave. ``notes`` is what the passes have to report."""
+    """Ops in topological order, and the tensors that leave. ``notes`` is what the passes have to report.
+
+    ``readings`` say, one per output or none at all, what its values stand for; None: for themselves.
+    """
 
     name: str
     ops: tuple[Op, ...]
     outputs: tuple[Tensor, ...]
     notes: tuple[str, ...] = ()
+    readings: tuple[Reading | None, ...] = ()
 
     def __post_init__(self) -> None:
         made: set[Tensor] = set()
@@ -167,6 +194,9 @@ class Graph:
         for tensor in self.outputs:
             if tensor not in made:
                 raise GraphError(f"{self.name}: the output {tensor} is made by no op")
+        for tensor, reading in zip(self.outputs, self.readings, strict=bool(self.readings)):
+            if reading is not None and len(reading.scale) != tensor.shape[0]:
+                raise GraphError(f"{tensor}: a reading of {len(reading.scale)} channels; give one pair per channel")
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
@@ -193,7 +223,13 @@ class Graph:
             for const in op.constants.values():
                 text.update(repr(const.codes.ravel().tolist()).encode())
         text.update(repr(self.outputs).encode())
+        if self.readings:
+            text.update(repr(self.readings).encode())
         return text.hexdigest()
+
+    def reading(self, tensor: Tensor) -> Reading | None:
+        """What the values of an output stand for; None: for themselves, as those of any other tensor."""
+        return dict(zip(self.outputs, self.readings, strict=False)).get(tensor)
 
     def producer(self, tensor: Tensor) -> Op:
         return self._producers[tensor]
@@ -253,6 +289,7 @@ class Graph:
             tuple(op.rewired(settled) for op in ops),
             tuple(final(t) for t in self.outputs),
             (*self.notes, note) if note else self.notes,
+            self.readings,
         )
 
     def __str__(self) -> str:

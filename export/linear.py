@@ -1,4 +1,4 @@
-"""The ops that sum products: fully connected layers, dense or in coordinate form."""
+"""The ops that sum products of inputs and weights: what they share, and fully connected layers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from export.ir import Const, Op, Tensor
 from export.modes import Modes
 from export.reuse import check_reuse
 
+#: Operands that are laid out at once; a batch with more of them is taken in parts.
+_MOST_OPERANDS = 1 << 22
+
 
 @dataclass(frozen=True)
-class Linear(Op):
-    """``y = W x + b``. The output's format is the accumulator's.
+class SumOfProducts(Op):
+    """``y = W x + b`` for every channel of the output, and at every position if it has any.
 
-    With ``modes`` None the sum is exact: the law is that the accumulator holds every partial sum. Otherwise the bias,
-    every product and every partial sum is cast into the accumulator, inputs ascending, as HLS does.
+    The outputs of one channel have the same row of weights and the same bias; what differs from position to position is
+    which inputs they read (:meth:`operands`). The output's format is the accumulator's. With ``modes`` None the sum is
+    exact: the law is that the accumulator holds every partial sum. Otherwise the bias, every product and every partial
+    sum is cast into the accumulator, in the order of the row, as HLS does.
     """
 
     x: Tensor
@@ -32,7 +37,14 @@ class Linear(Op):
     @property
     @abstractmethod
     def matrix(self) -> Codes:
-        """The weight codes as (outputs, inputs), zeros included."""
+        """The weight codes as (channels, products of one output), zeros included."""
+
+    @abstractmethod
+    def operands(self, x: Codes) -> Codes:
+        """What the products read of (batch, \\*x.shape): (batch, groups, positions, products of one output).
+
+        The channels are divided evenly among the groups, in order.
+        """
 
     @property
     def product_frac(self) -> int:
@@ -44,11 +56,9 @@ class Linear(Op):
         return max(self.product_frac, self.bias.format.frac)
 
     def _check(self) -> None:
-        n_out, n_in = self.matrix.shape
-        if self.x.shape != (n_in,):
-            raise self.fail(f"the weights take {n_in} inputs, {self.x} has another shape; flatten it")
-        if self.output.shape != (n_out,) or self.bias.shape != (n_out,):
-            raise self.fail(f"{n_out} outputs, but the bias is {self.bias.shape} and the output {self.output.shape}")
+        channels = len(self.matrix)
+        if self.output.shape[0] != channels or self.bias.shape != (channels,):
+            raise self.fail(f"{channels} outputs, but the bias is {self.bias.shape} and the output {self.output.shape}")
         width = self.x.format.width + self.weight.format.width
         if width > MAX_WIDTH:
             raise self.fail(
@@ -76,18 +86,37 @@ class Linear(Op):
 
     def eval(self, *codes: Codes) -> Codes:
         (x,) = codes
+        made = self._exactly if self.modes is None else self._with_casts
+        most = max(1, _MOST_OPERANDS // (self.output.size // len(self.matrix) * self.matrix.size))
+        parts = [made(x[first : first + most]) for first in range(0, max(len(x), 1), most)]
+        return as_codes(np.concatenate(parts).reshape(len(x), *self.output.shape))
+
+    def _exactly(self, x: Codes) -> Codes:
         acc = self.output.format
-        if self.modes is None:
-            product = shifted(exact_matmul(x, self.matrix), acc.frac - self.product_frac)
-            return as_codes(roomy(product, acc) + shifted(self.bias.codes, acc.frac - self.bias.format.frac))
-        total = np.broadcast_to(
-            self.modes.cast(self.bias.codes, self.bias.format.frac, acc), (len(x), *self.output.shape)
-        )
-        wide = x.astype(object) if self.x.format.width + self.weight.format.width > 62 else x
-        for column, weight in zip(wide.T, self.matrix.T, strict=True):
-            product = self.modes.cast(column[:, None] * weight[None, :], self.product_frac, acc)
+        product = shifted(self._products(x, self.matrix), acc.frac - self.product_frac)
+        return roomy(product, acc) + shifted(self.bias.codes, acc.frac - self.bias.format.frac)[:, None]
+
+    def _with_casts(self, x: Codes) -> Codes:
+        assert self.modes is not None
+        acc = self.output.format
+        operands = self.operands(x.astype(object) if self.x.format.width + self.weight.format.width > 62 else x)
+        channels = len(self.matrix) // operands.shape[1]  # of a group
+        total = self.modes.cast(self.bias.codes, self.bias.format.frac, acc)[:, None]
+        for operand, weight in zip(np.moveaxis(operands, -1, 0), self.matrix.T, strict=True):
+            read = np.repeat(operand, channels, axis=1)
+            product = self.modes.cast(read * weight[:, None], self.product_frac, acc)
             total = self.modes.cast(roomy(total, acc) + product, acc.frac, acc)
-        return as_codes(total)
+        return np.broadcast_to(total, (len(x), len(self.matrix), operands.shape[2]))
+
+    def _products(self, x: Codes, matrix: Codes) -> Codes:
+        """The sums of (batch, \\*x.shape) with the weights ``matrix`` and no bias: (batch, channels, positions)."""
+        operands = self.operands(x)
+        batch, groups, positions, count = operands.shape
+        sums = [
+            exact_matmul(operands[:, group].reshape(batch * positions, count), rows)
+            for group, rows in enumerate(np.split(matrix, groups))
+        ]
+        return np.concatenate(sums, axis=1).reshape(batch, positions, len(matrix)).swapaxes(1, 2)
 
     def bounds(self, *bounds: Bounds) -> Bounds:
         (reach,) = bounds
@@ -112,15 +141,35 @@ class Linear(Op):
         positive, negative = np.maximum(self.matrix, 0), np.minimum(self.matrix, 0)
         if running:  # a product that cannot be zero has still not been added at first
             low, high = np.minimum(low, 0), np.maximum(high, 0)
-        bias = shifted(self.bias.codes, self.exact_frac - self.bias.format.frac)
+        bias = shifted(self.bias.codes, self.exact_frac - self.bias.format.frac)[:, None]
         shift = self.exact_frac - self.product_frac
 
         def total(for_positive: Codes, for_negative: Codes) -> Codes:
-            parts = exact_matmul(for_positive[None, :], positive), exact_matmul(for_negative[None, :], negative)
+            parts = self._products(for_positive[None], positive), self._products(for_negative[None], negative)
             product = parts[0][0].astype(object) + parts[1][0]
-            return as_codes(shifted(product, shift).astype(object) + bias)
+            return as_codes(shifted(product, shift).astype(object) + bias).reshape(self.output.shape)
 
         return Bounds(total(low, high), total(high, low))
+
+
+@dataclass(frozen=True)
+class Linear(SumOfProducts):
+    """Fully connected: every output reads every input."""
+
+    def _check(self) -> None:
+        n_in = self.matrix.shape[1]
+        if self.x.shape != (n_in,):
+            raise self.fail(f"the weights take {n_in} inputs, {self.x} has another shape; flatten it")
+        super()._check()
+        if len(self.output.shape) != 1:
+            raise self.fail(f"makes one axis of outputs, not {self.output}")
+
+    @property
+    def interval(self) -> int:
+        return self.reuse_factor
+
+    def operands(self, x: Codes) -> Codes:
+        return x[:, None, None, :]
 
 
 @dataclass(frozen=True)

@@ -24,26 +24,48 @@ from compress.fixed import (
     round_ratio,
 )
 from export.arithmetic import shifted
+from export.binary import BinaryDense
 from export.casts import Cast, ChannelCast, Formats, Input, check_formats, per_channel, same_shape
-from export.intervals import Bounds
+from export.conv import Conv
+from export.elementwise import Add, ArgMax, BySign, Maximum, Minimum, Multiply, Subtract
+from export.intervals import Bounds, spanned
 from export.ir import Const, Op, Tensor
-from export.linear import Dense, Linear, SparseDense
+from export.linear import Dense, Linear, SparseDense, SumOfProducts
+from export.lookup import Table
 from export.modes import Modes
+from export.movement import Concat, Rearrange, Reshape
+from export.pooling import MaxPool, SumPool
+from export.softmax import Softmax
 
 __all__ = [
+    "Add",
     "Affine",
+    "ArgMax",
+    "BinaryDense",
+    "BySign",
     "Cast",
     "ChannelCast",
     "Clip",
+    "Concat",
+    "Conv",
     "Dense",
-    "Flatten",
     "Input",
     "Linear",
+    "MaxPool",
     "Maximum",
+    "Minimum",
     "Modes",
+    "Multiply",
     "ReLU",
+    "Rearrange",
     "Requantize",
+    "Reshape",
+    "Softmax",
     "SparseDense",
+    "Subtract",
+    "SumOfProducts",
+    "SumPool",
+    "Table",
     "Threshold",
 ]
 
@@ -105,47 +127,6 @@ class Clip(Op):
 
 
 @dataclass(frozen=True)
-class Maximum(Op):
-    """``y = max(a, b)``, element by element, in a format that holds both without a cast."""
-
-    a: Tensor
-    b: Tensor
-
-    def __post_init__(self) -> None:
-        for x in (self.a, self.b):
-            same_shape(self, x)
-            if not self.output.format.holds(x.format):
-                raise self.fail(f"{self.output.format} does not hold {x}; widen it, or cast before")
-
-    def eval(self, *codes: Codes) -> Codes:
-        return np.maximum(*(shifted(x, self.output.format.frac - t.format.frac)
-                            for x, t in zip(codes, self.inputs, strict=True)))  # fmt: skip
-
-    def bounds(self, *bounds: Bounds) -> Bounds:
-        lows, highs = [b.low for b in bounds], [b.high for b in bounds]
-        return Bounds(self.eval(*lows), self.eval(*highs))
-
-
-@dataclass(frozen=True)
-class Flatten(Op):
-    """The same codes, row-major, as one axis."""
-
-    x: Tensor
-
-    def __post_init__(self) -> None:
-        if self.output.shape != (self.x.size,) or self.output.format != self.x.format:
-            raise self.fail(f"must be {self.x.format}[{self.x.size}], got {self.output}")
-
-    def eval(self, *codes: Codes) -> Codes:
-        (x,) = codes
-        return x.reshape(len(x), *self.output.shape)
-
-    def bounds(self, *bounds: Bounds) -> Bounds:
-        (reach,) = bounds
-        return reach.reshaped(self.output.shape)
-
-
-@dataclass(frozen=True)
 class Affine(Op):
     """``y = cast(x * scale + offset)`` per channel in integers, one rounding at the end."""
 
@@ -203,9 +184,10 @@ class Affine(Op):
 
 @dataclass(frozen=True)
 class Threshold(Op):
-    """``y = start + step * #{k: x >= level[k]}`` per channel: any monotone step function, exactly.
+    """``y = start + sum of step[k] over every k with x >= level[k]`` per channel: any step function, exactly.
 
     ``level`` is (channels, steps), with the fraction bits and the sign of x; ``start`` and ``step`` are output codes.
+    ``step`` is (channels,), the same at every level, or (channels, steps).
     """
 
     x: Tensor
@@ -215,7 +197,9 @@ class Threshold(Op):
 
     def __post_init__(self) -> None:
         same_shape(self, self.x)
-        per_channel(self, level=self.level.shape[:1], start=self.start.shape, step=self.step.shape)
+        per_channel(self, level=self.level.shape[:1], start=self.start.shape, step=self.step.shape[:1])
+        if len(self.step.shape) > 1 and self.step.shape != self.level.shape:
+            raise self.fail(f"steps of shape {self.step.shape} for levels of shape {self.level.shape}; give one each")
         if self.level.format.frac != self.x.format.frac:
             raise self.fail(f"levels have {self.level.format.frac} fraction bits, x has {self.x.format.frac}")
         if self.level.format.signed != self.x.format.signed:  # ap_fixed compares those wrongly beyond 16 bits
@@ -223,18 +207,28 @@ class Threshold(Op):
         if np.any(np.diff(self.level.codes, axis=1) < 0):
             raise self.fail("levels must ascend within a channel")
 
+    @cached_property
+    def _results(self) -> Codes:
+        """What a channel gives once the first k levels are passed: (channels, steps + 1)."""
+        steps = np.broadcast_to(self.step.codes.reshape(len(self.level.codes), -1), self.level.shape)
+        return np.cumsum(np.concatenate([self.start.codes[:, None], steps], axis=1), axis=1)
+
+    def passed(self, x: Codes) -> Codes:
+        """How many levels each of the codes (batch, \\*shape) passes."""
+        counts = np.empty(x.shape, dtype=np.int64)
+        for channel, levels in enumerate(self.level.codes):
+            mine = x[:, channel]
+            counts[:, channel] = np.searchsorted(levels, mine.ravel(), side="right").reshape(mine.shape)
+        return counts
+
     def eval(self, *codes: Codes) -> Codes:
         (x,) = codes
-        y = np.empty(x.shape, dtype=np.result_type(self.start.codes, self.step.codes))
-        for channel, levels in enumerate(self.level.codes):
-            passed = np.searchsorted(levels, x[:, channel].ravel(), side="right").reshape(x[:, channel].shape)
-            y[:, channel] = self.start.codes[channel] + self.step.codes[channel] * passed
-        return y
+        channel = np.arange(x.shape[1]).reshape((-1,) + (1,) * (x.ndim - 2))
+        return self._results[channel, self.passed(x)]
 
     def bounds(self, *bounds: Bounds) -> Bounds:
         (reach,) = bounds
-        ends = self.eval(np.stack([reach.low, reach.high]))
-        return Bounds(ends.min(axis=0), ends.max(axis=0))
+        return spanned(self._results, *self.passed(np.stack([reach.low, reach.high])))
 
 
 @dataclass(frozen=True)

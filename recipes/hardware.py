@@ -5,8 +5,11 @@ Everything is compared exactly: no tolerance, every sample, every tensor that bo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +37,22 @@ _STRETCH = 4.0
 
 
 def write_project(
-    network: nn.Module, splits: Splits, hardware: Hardware, out: Path, *, name: str, overwrite: bool = False
+    network: nn.Module,
+    splits: Splits,
+    hardware: Hardware,
+    out: Path,
+    *,
+    name: str,
+    overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the hardware project, its test bench fed with test samples. Raises ``ValueError`` as ``to_hls`` does."""
+    """Write the hardware project, its test bench fed with test samples. Raises ``ValueError`` as ``to_hls`` does.
+
+    ``options`` are the backend's own. What ``hardware`` says is left out where the backend has no such option.
+    """
+    usual = {"part": hardware.part, "clock_ns": hardware.clock_ns, "vectors": splits.test.x[:_VECTORS]}
+    known = {field.name for field in fields(find_backend(hardware.backend).options)}
+    given = {name: value for name, value in usual.items() if name in known and value is not None}
     to_hls(
         network,
         out,
@@ -44,10 +60,8 @@ def write_project(
         backend=hardware.backend,
         name=name,
         reuse_factor=hardware.reuse_factor,
-        vectors=splits.test.x[:_VECTORS],
         overwrite=overwrite,
-        part=hardware.part,
-        clock_ns=hardware.clock_ns,
+        **{**given, **(options or {})},
     )
 
 

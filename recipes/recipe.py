@@ -45,7 +45,7 @@ class Hardware:
     """How the compressed network becomes a hardware project, and how much of it is checked after a run."""
 
     backend: str = "vitis"
-    part: str = "xcvu9p-flga2104-2L-e"
+    part: str | None = "xcvu9p-flga2104-2L-e"  # None: the backend's own default
     clock_ns: float = 5.0
     reuse_factor: int = 1  # products that share one multiplier
     samples: int = 10_000  # checked at every level of equality at the end of a run

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from recipes.recipe import Recipe
 
@@ -109,12 +110,41 @@ def _export(given: argparse.Namespace) -> int:
     result = read_result(given.run)
     hardware = result.recipe.hardware
     asked = {name: getattr(given, name) for name in ("backend", "part", "clock_ns", "reuse_factor")}
+    if given.backend not in (None, hardware.backend):
+        hardware = replace(hardware, part=None)  # that of another vendor, or of no card
     hardware = replace(hardware, **{name: value for name, value in asked.items() if value is not None})
+    options = {name: asked[name] for name in ("part", "clock_ns") if asked[name] is not None}
+    options |= _backend_options(hardware.backend, given.set)
     network = load_compressed(given.run, result)
     _, splits = load_splits(result.recipe)
-    write_project(network, splits, hardware, given.out, name=result.recipe.name, overwrite=given.overwrite)
+    write_project(
+        network,
+        splits,
+        hardware,
+        given.out,
+        name=result.recipe.name,
+        overwrite=given.overwrite,
+        options={**options, "io": given.io},
+    )
     print(f"{hardware.backend} project of {result.hardware.network}: {given.out}")
     return 0
+
+
+def _backend_options(backend: str, settings: Sequence[str]) -> dict[str, Any]:
+    """What ``--set key=value`` says of a backend's own options."""
+    from export.backends import find_backend
+    from recipes.plain import PlainError, parse_setting
+
+    kind = find_backend(backend).options
+    options = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise PlainError(f"--set {setting}: write key=value, e.g. --set clock_ns=4")
+        if key == "vectors":
+            raise PlainError("--set vectors: the test bench gets the run's own test samples")
+        options[key] = parse_setting(kind, key, text)
+    return options
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -129,6 +159,64 @@ def _check(given: argparse.Namespace) -> int:
     proof = prove(network, splits, result.recipe.hardware, given.samples, name=result.recipe.name)
     print("\n".join(proof_lines(proof)))
     return 0 if proof.holds else NOT_EQUAL
+
+
+def _estimate(given: argparse.Namespace) -> int:
+    from export import to_graph
+    from export.balance import suggest_reuse
+    from export.estimate import Target, estimate
+    from recipes.pipeline import load_compressed
+    from recipes.result import read_result
+
+    result = read_result(given.run)
+    hardware = result.recipe.hardware
+    clock_ns = given.clock_ns or hardware.clock_ns
+    graph = to_graph(
+        load_compressed(given.run, result),
+        (len(result.data.features),),
+        name=result.recipe.name,
+        reuse_factor=given.reuse_factor or hardware.reuse_factor,
+        backend=hardware.backend,
+    )
+    wanted = {name: getattr(given, name) for name in ("interval", "samples_per_s", "multipliers", "dsp")}
+    if any(value is not None for value in wanted.values()):
+        suggestion = suggest_reuse(graph, clock_ns=clock_ns, **wanted)
+        print(f"{suggestion}\n\nreuse_factor={suggestion.reuse_factor}\n")
+        graph = to_graph(graph, reuse_factor=suggestion.reuse_factor, backend=hardware.backend)
+    print(estimate(graph, clock_ns, given.part or hardware.part or Target.part))
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from export.reports import read_project, read_report
+    from export.reports.summary import summary
+
+    print(summary(read_project(given.folder) if given.folder.is_dir() else read_report(given.folder)))
+    return 0
+
+
+def _fuzz(given: argparse.Namespace) -> int:
+    from recipes.fuzz.campaign import FINDS, Campaign, fuzz, replay
+    from recipes.fuzz.coverage import coverage_table
+
+    if given.replay:
+        found = replay(given.replay)
+        for each in found:
+            print(f"{each.case}, {each.between}: {each.what}")
+        print(f"{len(given.replay)} networks compared again, {len(found)} disagreements")
+        return NOT_EQUAL if found else 0
+    campaign = Campaign(networks=given.networks, seed=given.seed)
+    account = fuzz(campaign, given.out, resume=given.resume, workers=given.workers, progress=sys.stderr.isatty())
+    print(coverage_table(account.features, account.networks))
+    for kind, refused in sorted(account.refused.items()):
+        print(f"refused, {kind}: {refused:,}")
+    for what, compared in sorted(account.compared.items()):
+        print(f"compared, {what}: {compared:,}")
+    for find in account.finds:
+        print(f"DIFFERS {find['case']}, {find['between']}: {find['what']}")
+    where = f", kept in {given.out / FINDS}" if account.finds else ""
+    print(f"{account.networks:,} networks, {len(account.finds)} disagreements{where}")
+    return NOT_EQUAL if account.finds else 0
 
 
 def _source(text: str) -> str:
@@ -192,6 +280,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--part", help="FPGA, default: the recipe's")
     export.add_argument("--clock-ns", type=float, help="clock period, default: the recipe's")
     export.add_argument("--reuse-factor", type=int, help="products that share a multiplier, default: the recipe's")
+    export.add_argument(
+        "--io", choices=["parallel", "stream"], default="parallel", help="samples whole, or position by position"
+    )
+    export.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the backend, e.g. batch=4096"
+    )
     export.add_argument("--overwrite", action="store_true", help="replace another project in --out, nothing else")
     export.set_defaults(command=_export)
 
@@ -199,6 +293,29 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     check.add_argument("--samples", type=int, default=100_000, help="default: 100000")
     check.set_defaults(command=_check)
+
+    estimate = commands.add_parser("estimate", help="what the network of a finished run takes in hardware, about")
+    estimate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    estimate.add_argument("--part", help="FPGA, default: the recipe's")
+    estimate.add_argument("--clock-ns", type=float, help="clock period, default: the recipe's")
+    estimate.add_argument("--reuse-factor", type=int, help="products that share a multiplier, default: the recipe's")
+    estimate.add_argument("--interval", type=int, metavar="CYCLES", help="suggest factors for a sample every so many")
+    estimate.add_argument("--samples-per-s", type=float, metavar="N", help="suggest factors for this throughput")
+    estimate.add_argument("--multipliers", type=int, metavar="N", help="suggest the fastest factors within this budget")
+    estimate.add_argument("--dsp", type=int, metavar="N", help="the same for DSP blocks")
+    estimate.set_defaults(command=_estimate)
+
+    report = commands.add_parser("report", help="print what the vendor's tools reported of a project")
+    report.add_argument("folder", type=Path, metavar="FOLDER", help="of the project, or one report")
+    report.set_defaults(command=_report)
+    fuzz = commands.add_parser("fuzz", help="compare random networks in everything that must agree about them")
+    fuzz.add_argument("--networks", type=int, default=1000, help="of all calls together (default: 1000)")
+    fuzz.add_argument("--seed", type=int, default=0, help="of the networks and their samples (default: 0)")
+    fuzz.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder for everything (default: runs/fuzz)")
+    fuzz.add_argument("--workers", type=int, help="groups at a time (default: one for each core)")
+    fuzz.add_argument("--resume", action="store_true", help="go on with a campaign, perhaps with more networks")
+    fuzz.add_argument("--replay", type=Path, nargs="+", metavar="FIND", help="compare earlier finds again, only those")
+    fuzz.set_defaults(command=_fuzz)
     return parser
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from random_networks import random_graph, random_inputs
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Input, Modes
+from recipes.fuzz.graphs import random_graph, random_inputs
 
 TRN_WRAP, RND_SAT = Modes(), Modes(Rounding.RND, Overflow.SAT)
 MODES_ALL = [Modes(r, o) for r in Rounding for o in Overflow]

@@ -25,6 +25,9 @@ from compress.layers import (
 from compress.learned.frozen import FrozenActivation, FrozenLinear
 
 _CONTEXT = Context(prec=60)
+_PI = Decimal(
+    "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798214808651328"
+)
 
 
 Row = list[Fraction]
@@ -131,7 +134,31 @@ def function(which: Kind, x: Fraction, layer: nn.Module | None = None) -> Fracti
             return 2 * _sigmoid(2 * x) - 1
         case Kind.SIGMOID:
             return _sigmoid(x)
+        case Kind.SILU:
+            return x * _sigmoid(x)
+        case Kind.GELU:
+            near = _sigmoid(_gelu_argument(x)) if layer.approximate == "tanh" and abs(x) <= 20 else _normal(x)
+            return x * near
     raise AssertionError(which)
+
+
+def _gelu_argument(x: Fraction) -> Fraction:
+    """That of the sigmoid in torch's tanh form."""
+    return 2 * Fraction(_CONTEXT.sqrt(_CONTEXT.divide(Decimal(2), _PI))) * (x + Fraction(44715, 10**6) * x**3)
+
+
+def _normal(x: Fraction) -> Fraction:
+    """The share of a normal distribution below ``x``: an alternating series, with digits enough for each term."""
+    if abs(x) > 20:
+        return Fraction(1, 10**80) if x < 0 else 1 - Fraction(1, 10**80)
+    context = Context(prec=300)
+    number = context.divide(Decimal(x.numerator), Decimal(x.denominator))
+    term, total, k = number, number, 0
+    while abs(term) > Decimal(10) ** -200:
+        k += 1
+        term = context.divide(context.multiply(context.multiply(term, number), context.minus(number)), Decimal(2 * k))
+        total = context.add(total, context.divide(term, Decimal(2 * k + 1)))
+    return Fraction(1, 2) + Fraction(context.divide(total, context.sqrt(context.multiply(Decimal(2), _PI))))
 
 
 def _sigmoid(x: Fraction) -> Fraction:

@@ -174,7 +174,7 @@ def test_plain_brevitas_activations():
         (lambda: bnn.QuantLinear(3, 2, output_quant=Int8ActPerTensorFloat), bias_of, "it has an output_quant"),
         (lambda: bnn.QuantLinear(3, 2, weight_quant=ShiftedUint8WeightPerTensorFloat), weight_of, "its zero point is"),
         (lambda: nn.Linear(3, 2), weight_of, "a Linear is not a quantized linear, conv1d or conv2d layer"),
-        (lambda: bnn.QuantSigmoid(), activation_of, "a QuantSigmoid is not a quantized relu, identity, .* layer"),
+        (lambda: bnn.QuantHardSwish(), activation_of, "a QuantHardSwish is not a quantized relu, identity, .* layer"),
         (lambda: bnn.QuantReLU(input_quant=Int8ActPerTensorFloat), activation_of, "it has an input_quant"),
         (lambda: bnn.QuantReLU(float_to_int_impl_type="CEIL"), activation_of, "no vendor's type rounds like"),
         (lambda: bnn.QuantLinear(3, 2, weight_quant=None), format_of, "it is not quantized"),
@@ -213,7 +213,10 @@ def test_kinds():
     assert kind(QuantIdentity()) is kind(bnn.QuantIdentity()) is Kind.IDENTITY
     assert kind(QuantConv1d(1, 1, 1)) is kind(bnn.QuantConv1d(1, 1, 1)) is Kind.CONV1D
     assert kind(QuantConv2d(1, 1, 1)) is kind(bnn.QuantConv2d(1, 1, 1)) is Kind.CONV2D
-    assert kind(bnn.QuantTanh()) is kind(bnn.QuantConvTranspose1d(1, 1, 1)) is Kind.OTHER
+    assert kind(bnn.QuantHardSwish()) is kind(bnn.QuantConvTranspose1d(1, 1, 1)) is Kind.OTHER
+    assert (kind(bnn.QuantTanh()), kind(bnn.QuantSigmoid())) == (Kind.TANH, Kind.SIGMOID)
+    assert kind(bnn.QuantHardTanh(min_val=-1.0, max_val=1.0)) is Kind.IDENTITY  # its quantizer does the clipping
+    assert kind(bnn.QuantSigmoid(act_quant=None)) is Kind.SIGMOID
     ours = [QuantReLU6(), QuantLeakyReLU(0.25), QuantHardTanh(), QuantHardSigmoid(), QuantTanh(), QuantSigmoid()]
     ours += [QuantSiLU(), QuantGELU()]
     names = ["relu6", "leaky relu", "hard tanh", "hard sigmoid", "tanh", "sigmoid", "silu", "gelu"]

@@ -9,13 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from designs import every_op, mlp
-from random_networks import random_graph
 
 from compress.fixed import FixedPoint
 from export.archive import dumped, loaded
 from export.ir import Graph, GraphError, Tensor
 from export.ops import Input, ReLU, Requantize
 from export.passes import run
+from recipes.fuzz.graphs import random_graph
 
 
 @pytest.mark.parametrize("number", range(30))

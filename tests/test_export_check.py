@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from designs import QUANTIZER, every_op, exact_dense, mlp, samples
+from designs import QUANTIZER, conv_net, every_op, exact_dense, mlp, samples
 
 from compress.fixed import FixedPoint
 from export import check as module
@@ -103,6 +103,32 @@ def test_a_mutation_takes_a_weight_that_is_used(sparse: bool) -> None:
     assert np.all(mutant.eval(only_last)[:, 0] != graph.eval(only_last)[:, 0])
     with pytest.raises(GraphError, match="g: these samples reach no weight"):
         mutate(graph, np.zeros((4, 3), dtype=int))
+
+
+def test_a_mutation_of_a_convolution() -> None:
+    graph = conv_net()
+    only_convolutions = replace(graph, ops=graph.ops[:6], outputs=(graph.ops[5].output,))
+    (x,) = samples(graph, 20)
+    codes = graph.inputs[0].encode(x)
+    mutant, mutation = mutate(only_convolutions, codes)
+    assert mutation.startswith("bit 3 of conv2.weight[0, ")
+    assert np.any(mutant.eval(codes)[:, 0] != only_convolutions.eval(codes)[:, 0])
+
+
+def test_large_samples_are_compared_in_smaller_chunks(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = conv_net()
+    monkeypatch.setattr(module, "CODES", 3 * sum(op.output.size for op in graph))
+    (x,) = samples(graph, 10)
+    taken: list[int] = []
+    trace = Emulator.trace_codes
+
+    def counted(emulator: Emulator, x: np.ndarray) -> dict[str, np.ndarray]:
+        taken.append(len(x))
+        return trace(emulator, x)
+
+    monkeypatch.setattr(Emulator, "trace_codes", counted)
+    (pair,) = check(graph, x, numbers=[Numbers.OWN], cache_dir=cache)
+    assert taken == [3, 3, 3, 1] and pair.mismatches == 0 and pair.samples == 10
 
 
 def test_distinct_outputs_are_counted_over_all_chunks(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

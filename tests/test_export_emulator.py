@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from designs import QUANTIZER, assert_equal_traces, chain, every_op, exact_dense, mlp, samples
+from designs import QUANTIZER, assert_equal_traces, chain, every_op, exact_dense, mlp, samples, skip_net
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
 from export.emulator import Emulator, MissingHeadersError, Numbers, value_dtype
@@ -40,8 +41,9 @@ def jet(cache: Path) -> Emulator:
 
 
 @pytest.mark.parametrize("numbers", EVERY_NUMBER)
-def test_every_op_computes_what_the_graph_says(numbers: Numbers, cache: Path) -> None:
-    graph = every_op()
+@pytest.mark.parametrize("design", [every_op, skip_net])
+def test_every_op_computes_what_the_graph_says(design: Callable[[], Graph], numbers: Numbers, cache: Path) -> None:
+    graph = design()
     values = samples(graph, 1000)
     assert len(np.unique(graph.eval(graph.inputs[0].encode(values[0])))) > 10
     assert_equal_traces(graph, Emulator(graph, numbers=numbers, cache_dir=cache), values)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_networks import random_graph, random_inputs
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.arithmetic import exact_matmul, magnitude, roomy, shifted
 from export.intervals import Bounds
 from export.ir import Const, Graph, GraphError, Tensor
 from export.ops import Cast, Dense, Input, Modes, ReLU
+from recipes.fuzz.graphs import random_graph, random_inputs
 
 F8 = FixedPoint(8, 3)
 X = Tensor("x", (2,), F8)

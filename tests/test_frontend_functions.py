@@ -1,8 +1,11 @@
-"""Functions before a quantizer as comparisons of integers: the right code on every integer, for every rounding."""
+"""Functions before a quantizer as functions of integers: the right code on every integer, for every rounding."""
 
 from __future__ import annotations
 
+from decimal import Decimal, getcontext
 from fractions import Fraction
+from functools import cache
+from types import SimpleNamespace
 
 import exact
 import numpy as np
@@ -11,65 +14,136 @@ import reference
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from compress.layers import Kind
-from export.frontends.functions import Clamp, Crossing, Curve, crossings, exactly, leaky_relu, threshold
-from export.intervals import Bounds
+from export.frontends.curves import Curve
+from export.frontends.functions import Clamp, gelu, leaky_relu
+from export.frontends.stairs import Quantized, Stairs, compared, stairs, tabulated
 from export.ir import Tensor
 from export.modes import Modes
+from export.ops import Table
 
 X = FixedPoint(8, 3)
 LINES = [(Fraction(1, 8), Fraction(0)), (Fraction(-3, 40), Fraction(1, 7)), (Fraction(0), Fraction(2, 3)),
          (Fraction(0), Fraction(-5)), (Fraction(7, 3), Fraction(-9))]  # fmt: skip
 FORMATS = [FixedPoint(4, 3), FixedPoint(3, 0), FixedPoint(5, 5, False), FixedPoint(2, 0)]
-FUNCTIONS = {Curve.TANH: Kind.TANH, Curve.SIGMOID: Kind.SIGMOID}
+FUNCTIONS = {
+    Curve.TANH: (Kind.TANH, None),
+    Curve.SIGMOID: (Kind.SIGMOID, None),
+    Curve.SILU: (Kind.SILU, None),
+    Curve.GELU: (Kind.GELU, SimpleNamespace(approximate="none")),
+    Curve.GELU_TANH: (Kind.GELU, SimpleNamespace(approximate="tanh")),
+}
+
+
+@cache
+def real(curve: Curve, x: Fraction) -> Fraction:
+    """To about 50 digits, by other series than the curve's own."""
+    which, layer = FUNCTIONS[curve]
+    return exact.function(which, x, layer)
 
 
 @pytest.mark.parametrize("curve", Curve)
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
-def test_a_curve_on_every_code(curve, rounding, fmt):
+def test_a_curve_on_every_code(curve: Curve, rounding: Rounding, fmt: FixedPoint) -> None:
+    codes = reference.every_code(X)
     for overflow, unit in ((Overflow.SAT, Fraction(1)), (Overflow.SAT_SYM, Fraction(11, 13))):
-        steps = crossings(curve, fmt, Modes(rounding, overflow), unit)
-        reach = Bounds.everywhere((len(LINES),), X.min_code, X.max_code)
+        function = Quantized(curve, fmt, Modes(rounding, overflow), unit)
+        made = [stairs(function, *line, X.min_code, X.max_code) for line in LINES]
         shape = (len(LINES),)
-        op = threshold(Tensor("y", shape, fmt), Tensor("x", shape, X), LINES, steps, reach)
-        codes = reference.every_code(X)
-        y = op.eval(np.stack([codes] * len(LINES), axis=1))
-        for channel, (slope, offset) in enumerate(LINES):
-            numbers = [exact.function(FUNCTIONS[curve], slope * int(c) + offset) / unit for c in codes]
-            expected = [reference.cast(v, fmt, rounding, overflow) for v in numbers]
-            assert y[:, channel].tolist() == expected, channel
+        for make in (compared, tabulated):
+            op = make(Tensor("y", shape, fmt), Tensor("x", shape, X), made)
+            y = op.eval(np.stack([codes] * len(LINES), axis=1))
+            for channel, (slope, offset) in enumerate(LINES):
+                numbers = [real(curve, slope * int(c) + offset) / unit for c in codes]
+                expected = [reference.cast(v, fmt, rounding, overflow) for v in numbers]
+                assert y[:, channel].tolist() == expected, channel
 
 
-def test_steps_that_nothing_reaches_are_no_comparisons():
-    fmt = FixedPoint(6, 5)
-    steps = crossings(Curve.TANH, fmt, Modes(Rounding.RND_CONV, Overflow.SAT), Fraction(1))
-    x, y = Tensor("x", (1,), X), Tensor("y", (1,), fmt)
+@pytest.mark.parametrize("curve", Curve)
+def test_a_curve_lies_strictly_between_two_fractions(curve: Curve) -> None:
+    numbers = [Fraction(n, 7) for n in range(-60, 61)] + [Fraction(s * n) for n in (13, 14, 16, 90) for s in (-1, 1)]
+    for digits in (5, 20, 45):
+        for x in numbers:
+            low, high = curve.between(x, digits)
+            assert high - low <= 2 * Fraction(1, 10**digits)
+            value = real(curve, x)
+            if x == 0:
+                assert low == high == value == (0 if curve.negative else Fraction(1, 2))
+            elif abs(x) < 12:
+                assert low < value < high
+            else:  # as exactly as the tests' own numbers are
+                assert low - Fraction(1, 10**48) < value < high + Fraction(1, 10**48)
+
+
+@pytest.mark.parametrize("curve", Curve)
+def test_far_away_a_curve_keeps_to_the_right_side_of_its_line(curve: Curve) -> None:
+    """The side decides how a number is rounded that no float tells from the line."""
+    for x in (Fraction(-(10**9)), Fraction(10**9), Fraction(-800), Fraction(800)):
+        low, high = curve.between(x, 30)
+        line = {Curve.TANH: int(x > 0) * 2 - 1, Curve.SIGMOID: int(x > 0)}.get(curve, max(x, 0))
+        below = (curve in (Curve.TANH, Curve.SIGMOID) and x > 0) or curve not in (Curve.TANH, Curve.SIGMOID)
+        assert high == line if below else low == line
+    down = Quantized(curve, FixedPoint(34, 0), Modes(Rounding.TRN, Overflow.SAT))
+    expected = {Curve.TANH: (-1, 0), Curve.SIGMOID: (0, 0)}.get(curve, (-1, 799))
+    assert (down.code(Fraction(-800)), down.code(Fraction(800))) == expected
+
+
+def _derivative_signs(x: Fraction) -> dict[Curve, bool]:
+    """Whether each turning curve rises at ``x``, from its derivative in 60 digits."""
+    getcontext().prec = 70
+    n = Decimal(x.numerator) / Decimal(x.denominator)
+    density = (-n * n / 2).exp() / (2 * exact._PI).sqrt()
+    normal = Decimal(exact._normal(x).numerator) / Decimal(exact._normal(x).denominator)
+    root, cubic = (8 / exact._PI).sqrt(), Decimal("0.044715")
+    return {
+        Curve.SILU: 1 + n + n.exp() > 0,
+        Curve.GELU: normal + n * density > 0,
+        Curve.GELU_TANH: 1 + (root * (n + cubic * n**3)).exp() + root * (n + 3 * cubic * n**3) > 0,
+    }
+
+
+@pytest.mark.parametrize("curve", [c for c in Curve if c.turn is not None])
+def test_a_curve_turns_where_it_says(curve: Curve) -> None:
+    before, behind = curve.turn
+    assert 0 < behind - before <= Fraction(1, 10**30)
+    assert not _derivative_signs(before)[curve] and _derivative_signs(behind)[curve]
+
+
+def test_a_code_between_the_two_ends_of_a_turn_is_computed_by_itself() -> None:
+    before, behind = Curve.SILU.turn
+    function = Quantized(Curve.SILU, FixedPoint(8, 6), Modes(Rounding.RND_CONV, Overflow.SAT))
+    made = stairs(function, Fraction(1, 4), (before + behind) / 2, -20, 20)
+    assert made.listed(-20, 20) == [function.code(Fraction(n, 4) + (before + behind) / 2) for n in range(-20, 21)]
+
+
+@pytest.mark.parametrize("curve", Curve)
+def test_wide_sums_have_as_many_comparisons_as_results(curve: Curve) -> None:
+    function = Quantized(curve, FixedPoint(6, 4), Modes(Rounding.RND_CONV, Overflow.SAT))
+    low, high, line = -(1 << 35), 1 << 35, (Fraction(1, 1 << 31), Fraction(1, 3))
+    made = stairs(function, *line, low, high)
+    assert len(made.levels) < 80
+    for level, result, before in zip(made.levels, made.results, (made.first, *made.results), strict=False):
+        assert function.code(line[0] * level + line[1]) == result != before
+        assert function.code(line[0] * (level - 1) + line[1]) == before
+
+
+def test_steps_that_nothing_reaches_are_no_comparisons() -> None:
+    function = Quantized(Curve.TANH, FixedPoint(6, 5), Modes(Rounding.RND_CONV, Overflow.SAT))
     counts = [
-        threshold(y, x, LINES[:1], steps, Bounds.everywhere((1,), low, high)).level.shape[1]
-        for low, high in ((-128, 127), (0, 127), (0, 4), (0, 0))
+        len(stairs(function, *LINES[0], low, high).levels) for low, high in ((-128, 127), (0, 127), (0, 4), (0, 0))
     ]
-    assert counts == sorted(counts, reverse=True) and counts[0] > 2 * counts[2] and counts[-1] == 1
+    assert counts == sorted(counts, reverse=True) and counts[0] > 2 * counts[2] and counts[-1] == 0
 
 
-def test_more_digits_are_asked_for_where_they_decide():
-    asked = []
-
-    def between(digits: int) -> tuple[Fraction, Fraction]:
-        asked.append(digits)
-        error = Fraction(1, 10**digits)
-        return 3 + Fraction(1, 10**60) - error, 3 + Fraction(1, 10**60) + error
-
-    assert Crossing(between).least(Fraction(1), Fraction(0)) == 4
-    assert asked == [40, 80]
+def test_channels_that_agree_share_a_table() -> None:
+    one, other = Stairs(-2, 1, 3, (0,), (5,)), Stairs(-1, 1, 3, (0,), (5,))
+    x, y = Tensor("x", (2,), FixedPoint(2, 0)), Tensor("y", (2,), FixedPoint(4, 0))
+    assert tabulated(y, x, [one, other]).entries.codes.tolist() == [[3, 3, 5, 5]]
+    different = tabulated(y, x, [one, Stairs(-2, 1, 4, (), ())])
+    assert isinstance(different, Table) and different.entries.codes.tolist() == [[3, 3, 5, 5], [4, 4, 4, 4]]
 
 
-def test_a_number_that_is_met_may_have_to_be_exceeded():
-    assert exactly(Fraction(6)).least(Fraction(2), Fraction(0)) == 3
-    assert Crossing(lambda _: (Fraction(6), Fraction(6)), strict=True).least(Fraction(2), Fraction(0)) == 4
-    assert exactly(Fraction(0)).reached(Fraction(0)) and not exactly(Fraction(1, 9)).reached(Fraction(0))
-
-
-def test_two_clips_are_one():
+def test_two_clips_are_one() -> None:
     limits = [None, Fraction(-2), Fraction(0), Fraction(1), Fraction(5)]
     clips = [Clamp(a, b) for a in limits for b in limits if a is None or b is None or a <= b]
     for first in clips:
@@ -79,7 +153,10 @@ def test_two_clips_are_one():
                 assert both.of(number) == second.of(first.of(number))
 
 
-def test_a_slope_is_the_decimal_number_that_it_prints_as():
-    assert leaky_relu(0.01).function.slope == Fraction(1, 100)
-    assert leaky_relu(0.125).function.slope == Fraction(1, 8)
-    assert leaky_relu(1.5) is None and leaky_relu(-0.1) is None
+def test_a_slope_is_the_decimal_number_that_it_prints_as() -> None:
+    assert leaky_relu(0.01).function.slopes == (Fraction(1, 100),)
+    assert leaky_relu(0.125).function.slopes == (Fraction(1, 8),)
+
+
+def test_gelu_is_what_torch_calls_it() -> None:
+    assert gelu("none").function is Curve.GELU and gelu("tanh").function is Curve.GELU_TANH

@@ -119,7 +119,7 @@ def test_refusals():
     rng = np.random.default_rng(0)
     with pytest.raises(GraphError, match=r"^0: has formats for 16 channels, reads 4$"):
         lower(jet(), (4,))
-    with pytest.raises(GraphError, match=r"^1: rounds each element of the flattened input in its own way; give"):
+    with pytest.raises(GraphError, match=r"^1: rounds each channel of the input in its own way, after its numbers"):
         lower(nn.Sequential(nn.Flatten(), FrozenActivation(formats(rng, 4, signed=True), rectify=False)), (2, 2))
     far = FrozenActivation((FixedPoint(2, 60), FixedPoint(6, -2)), rectify=False)
     with pytest.raises(GraphError, match=r"^0: its channels have no common format .* bring them closer$"):

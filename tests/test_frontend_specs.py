@@ -16,6 +16,7 @@ from torch import nn
 
 from compress.fixed import FixedPoint
 from compress.layers import (
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -24,6 +25,7 @@ from compress.layers import (
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantSpec,
     QuantTanh,
     Range,
@@ -33,7 +35,7 @@ from export.check import check as check_cxx
 from export.emulator import Numbers
 from export.frontends.torch import lower
 from export.ir import Graph, GraphError
-from export.ops import Clip, Dense, Maximum, Requantize, Threshold
+from export.ops import Clip, Dense, Input, Maximum, Requantize, Table, Threshold
 from export.passes import run
 
 SPEC = QuantSpec(weight_width=5, bias_width=8, activation_width=4, input_width=6)
@@ -47,6 +49,9 @@ ACTIVATIONS = {
     "hard sigmoid": QuantHardSigmoid,
     "tanh": QuantTanh,
     "sigmoid": QuantSigmoid,
+    "silu": QuantSiLU,
+    "gelu": QuantGELU,
+    "gelu, tanh form": lambda spec: QuantGELU("tanh", spec=spec),
     "identity": QuantIdentity,
 }
 
@@ -134,6 +139,10 @@ def test_every_activation(activation, scale):
         spec = replace(SPEC, activation_width=width, activation_scale=scale)
         if activation == "identity":
             spec = replace(SPEC, input_width=width, input_scale=scale)
+        if width == 1 and activation.startswith(("silu", "gelu")):
+            with pytest.raises(GraphError, match=r"^2: takes the sign of a (silu|gelu.*), which floats lose far below"):
+                lower(network(spec, activation, norm, seed=number), (6,))
+            continue
         graph, wrong = agrees(network(spec, activation, norm, seed=number))
         assert norm or scale is Scale.FLOAT or not wrong, spec
         assert not any(isinstance(op, Requantize) for op in run(graph))
@@ -213,7 +222,7 @@ def test_a_sign_behind_batch_norm_is_one_comparison_per_channel():
         model[2].running_mean.copy_(torch.tensor([0.3, -0.4, 0.5, -0.5, 0.0]))
     graph, _ = agrees(model, 200)
     sign = next(op for op in graph if isinstance(op, Threshold))
-    assert sign.level.shape == (5, 1) and sign.step.codes.tolist() == [2, -2, 2, 2, 2]
+    assert sign.level.shape == (5, 1) and sign.step.codes.tolist() == [2, -2, 0, 0, 2]
     assert sign.output.format == FixedPoint(2, 0)
 
 
@@ -265,12 +274,27 @@ def test_the_cxx_of_each_kind():
         assert pair.equal, pair
 
 
+def test_more_results_than_comparisons_come_from_a_table():
+    spec = replace(SPEC, activation_width=14)
+    for kind, layer in ((Threshold, QuantTanh), (Table, QuantSiLU)):
+        width = 10 if kind is Threshold else 14
+        model = nn.Sequential(QuantIdentity(spec=QuantSpec(input_width=width, input_frac=width - 4)), layer(spec=spec))
+        with torch.no_grad():
+            model(torch.tensor(samples(64), dtype=torch.float32))
+        graph, _ = agrees(model.eval(), 100)
+        assert [type(op) for op in graph] == [Input, kind]
+        assert [type(op) for op in run(graph)] == [Input, Table]
+
+
 def test_what_has_no_lowering_says_so():
-    wide = network(replace(SPEC, activation_width=13), "tanh")
+    wide = nn.Sequential(
+        QuantIdentity(spec=QuantSpec(input_width=15, input_frac=12)), QuantTanh(spec=replace(SPEC, activation_width=13))
+    )
     with pytest.raises(GraphError) as error:
         lower(wide, (6,))
     assert str(error.value) == (
-        "2: a tanh of 13 bits is 8191 comparisons, the limit is 4096; quantize it to fewer bits"
+        "1: a tanh of 13 bits takes up to 8191 comparisons, the limit is 4096, and input: fixed<15,3>[6] has too many "
+        "codes for a table; quantize it to fewer bits, or put a QuantIdentity of at most 14 bits before it"
     )
     model = trained(QuantIdentity(spec=SPEC), QuantReLU(spec=SPEC), nn.Sigmoid(), QuantIdentity(spec=SPEC))
     with pytest.raises(GraphError) as error:

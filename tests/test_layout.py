@@ -21,12 +21,13 @@ ROOMS: tuple[tuple[str, frozenset[str]], ...] = (
     ("compress/layers/*", frozenset({"brevitas", "numpy", "torch"})),
     ("compress/*", frozenset({"numpy", "torch", "tqdm"})),
     ("export/frontends/*", frozenset({"compress", "numpy", "torch"})),
-    ("export/*", frozenset({"compress.fixed", "jinja2", "numpy"})),
+    ("export/*", frozenset({"compress.columns", "compress.fixed", "jinja2", "numpy"})),
     ("recipes/simulation/*", frozenset({"awkward", "fastjet", "numba", "numpy", "pythia8mc", "tqdm", "vector"})),
     (
         "recipes/search/*",
         frozenset({"compress", "distributed", "export", "matplotlib", "numpy", "optuna", "torch", "tqdm"}),
     ),
+    ("recipes/fuzz/*", frozenset({"brevitas", "compress", "export", "numpy", "torch", "tqdm"})),
     ("recipes/*", frozenset({"compress", "export", "numpy", "sklearn", "torch"})),
 )
 _BAD_NAME = re.compile(r"(^|_)(utils?|helpers?|misc|new|old|v\d+)(_|$)")

@@ -37,7 +37,7 @@ def test_bounds_hold_and_are_tight():
     [
         (lambda: maximum(FixedPoint(5, 3)), "y: fixed<5,2> does not hold a: fixed<4,3>[1]; widen it, or cast before"),
         (lambda: maximum(FixedPoint(7, 1)), "y: fixed<7,6> does not hold b: ufixed<4,1>[1]; widen it, or cast before"),
-        (lambda: maximum(shape=(2,)), "y: acts element by element, but x is (1,) and the output (2,)"),
+        (lambda: maximum(shape=(2,)), "y: acts element by element: a is (1,), the output (2,)"),
     ],
 )
 def test_messages(make, message):

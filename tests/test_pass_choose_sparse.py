@@ -5,9 +5,12 @@ import pytest
 from equality import TRN_WRAP, chain, const, entry, kinds, on_random_graphs, same_bits
 
 from compress.fixed import FixedPoint
+from export import to_graph
+from export.costs import Target, estimate_op
 from export.ir import Tensor
-from export.ops import Dense
-from export.passes.choose_sparse import choose_sparse, index_bits, saves_bits
+from export.ops import Dense, SparseDense
+from export.passes import run, set_reuse
+from export.passes.choose_sparse import Strategy, choose, choose_sparse, index_bits, saves_bits
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)
 
@@ -55,3 +58,90 @@ def test_no_multiplier_is_shared_by_more_weights_than_there_are(asked, given):
 def test_a_second_time_changes_nothing():
     result = choose_sparse(network(9))
     assert choose_sparse(result).ops == result.ops
+
+
+def layered(nonzero=30):
+    """Two layers, of which the rule stores the second."""
+    one = network(nonzero).ops
+    weight = np.zeros((2, 4), dtype=int)
+    weight[1, 2] = -3
+    return chain(*one, Dense(Tensor("z", (2,), FixedPoint(30, 9)), one[1].output, const(weight, W), const([1, 2], B)))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("auto", ["Dense", "SparseDense"]),
+        (Strategy.AUTO, ["Dense", "SparseDense"]),
+        ("dense", ["Dense", "Dense"]),
+        ("coo", ["SparseDense", "SparseDense"]),
+        ("unrolled", ["SparseDense", "SparseDense"]),
+        ({"y": "coo"}, ["SparseDense", "SparseDense"]),
+        ({"z": "dense"}, ["Dense", "Dense"]),
+        ({"y": Strategy.COO, "z": "dense"}, ["SparseDense", "Dense"]),
+        ({}, ["Dense", "SparseDense"]),
+    ],
+)
+def test_the_user_chooses(strategy, expected):
+    graph = layered()
+    result = choose(strategy)(graph)
+    same_bits(graph, result)
+    assert kinds(result)[1:] == expected
+    again = choose(strategy)(choose_sparse(graph))  # whatever was chosen before
+    same_bits(graph, again)
+    assert (again.ops, again.notes) == (result.ops, result.notes)
+
+
+def test_the_note_says_what_is_stored():
+    assert choose("coo")(layered()).notes == ("stored sparse: 30 of 64 weights of y, 1 of 8 weights of z",)
+    assert choose("dense")(choose("coo")(layered())).notes == ()
+
+
+def test_strategies_decide_the_number_of_multipliers():
+    """With R = 4: 64 products, 30 of them not zero."""
+    graph = layered()
+    found = {}
+    for strategy in ("dense", "coo", "unrolled"):
+        made = run(graph, (choose(strategy), set_reuse({"y": 4} if strategy != "unrolled" else 4, strategy)))
+        found[strategy] = estimate_op(made.ops[1], Target())
+    assert (found["dense"].multipliers, found["dense"].interval) == (16, 4)
+    assert (found["coo"].multipliers, found["coo"].interval) == (8, 4)
+    assert (found["unrolled"].products, found["unrolled"].interval) == (30, 1)
+
+
+def test_coo_takes_any_factor():
+    graph = layered()
+    for factor in (1, 2, 7, 29, 30, 31):
+        made = run(graph, (choose("coo"), set_reuse({"y": factor})))
+        assert made.ops[1].reuse_factor == min(factor, 30)
+        same_bits(graph, made)
+    with pytest.raises(ValueError, match="y: reuse factor 7 is not legal for 16 inputs"):
+        run(graph, (choose("dense"), set_reuse({"y": 7})))
+
+
+def test_a_layer_without_weights_can_be_laid_out_in_every_way():
+    for strategy in Strategy:
+        result = choose(strategy)(network(0))
+        same_bits(network(0), result)
+        assert result.notes == ()
+
+
+def test_it_reaches_the_user():
+    graph = to_graph(layered(), strategy={"y": "coo"}, reuse_factor={"y": 3})
+    assert isinstance(graph.ops[1], SparseDense) and graph.ops[1].reuse_factor == 3
+    assert kinds(to_graph(layered(), strategy="dense"))[1:] == ["Dense", "Dense"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("spares", "there is no strategy 'spares'; choose from 'auto', 'dense', 'unrolled', 'coo'"),
+        ({"y": "sparse"}, "there is no strategy 'sparse'; choose from 'auto', 'dense', 'unrolled', 'coo'"),
+        ({"x": "coo"}, "strategy for 'x', which is no fully connected layer; they are y, z"),
+        ({"fc": "coo"}, "strategy for 'fc', which is no fully connected layer; they are y, z"),
+    ],
+)
+def test_messages(strategy, message):
+    with pytest.raises(ValueError) as error:
+        choose(strategy)(layered())
+    assert str(error.value) == message

@@ -7,11 +7,12 @@ from equality import RND_SAT, TRN_WRAP, chain, const, entry, on_random_graphs, s
 
 from compress.fixed import FixedPoint
 from export.ir import Tensor
-from export.ops import Cast, Dense, Flatten, Linear, ReLU, SparseDense, Threshold
+from export.ops import Cast, Conv, Dense, Linear, MaxPool, ReLU, Reshape, SparseDense, SumPool, Threshold
 from export.passes.fit_accumulators import fit_accumulators
+from export.windows import Sliding, Window
 
 X, W, B, WIDE = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(5, 3), FixedPoint(40, 9)
-OUT = FixedPoint(4, 1)
+OUT, ONE = FixedPoint(4, 1), FixedPoint(1, 1, False)
 
 
 def layers(modes=None, fmt=WIDE):
@@ -49,6 +50,23 @@ def test_sparse_layers_too():
     assert result.ops[1].output.format == fit_accumulators(chain(*layers())).ops[1].output.format
 
 
+def test_convolutions_and_sums_of_windows_too():
+    """Padding counts: the tightest bounds are those position by position. What stands between is no hindrance."""
+    x = entry(X, 2, 4)
+    window, halves = Window((Sliding(4, 3, before=1, after=1),)), Window((Sliding(4, 2, 2),))
+    weight = const([[[7, -8, 7], [1, 0, 0]]], W)
+    conv = Conv(Tensor("c", (1, 4), WIDE), x.output, weight, const([4], B), window=window)
+    pool = MaxPool(Tensor("m", (1, 2), WIDE), conv.output, halves)
+    total = SumPool(Tensor("s", (1, 1), FixedPoint(60, 10)), pool.output, Window((Sliding(2, 2),)), const([1], ONE))
+    graph = chain(x, conv, pool, total, Cast(Tensor("y", (1, 1), OUT), total.output, RND_SAT))
+    result = fit_accumulators(graph)
+    same_bits(graph, result)
+    low, high = 4 - (7 * 8 + 8 * 7 + 7 * 8) - 8, 4 + (7 * 7 + 8 * 8 + 7 * 7) + 7
+    assert result.ops[1].output.format == FixedPoint.covering(low, high, 3)
+    assert result.ops[3].output.format == result.bounds[result.ops[3].output].format(10)
+    assert result.ops[3].output.format.width < 20
+
+
 def test_stated_modes_are_the_users():
     graph = chain(*layers(TRN_WRAP, FixedPoint(20, 9)))
     assert fit_accumulators(graph).ops == graph.ops
@@ -72,7 +90,7 @@ def test_readers_of_codes_are_not_left_with_another_binary_point():
     x, dense, _ = layers()
     readers = (
         ReLU(Tensor("y", (2,), ReLU.positive(WIDE)), dense.output),
-        Flatten(Tensor("y", (2,), WIDE), dense.output),
+        Reshape(Tensor("y", (2,), WIDE), dense.output),
         Threshold(
             Tensor("y", (2,), OUT), dense.output, const([[9], [9]], WIDE), const([0, 0], OUT), const([1, 1], OUT)
         ),

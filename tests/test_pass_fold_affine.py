@@ -7,9 +7,10 @@ from equality import MODES_ALL, RND_SAT, TRN_WRAP, chain, const, entry, kinds, o
 
 from compress.fixed import FixedPoint
 from export.ir import Tensor
-from export.ops import Affine, Cast, Dense, SparseDense
+from export.ops import Affine, Cast, Conv, Dense, SparseDense
 from export.passes.fit_accumulators import fit_accumulators
 from export.passes.fold_affine import fold_affine, power_of_two
+from export.windows import Sliding, Window
 
 X, W, B, S, OFFSET, Y = (
     FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(5, 4), FixedPoint(5, 2), FixedPoint(6, 7), FixedPoint(5, 1)
@@ -46,6 +47,19 @@ def test_sparse_layers_too():
     result = fold_affine(graph)
     same_bits(graph, result)
     assert kinds(result) == ["Input", "SparseDense", "Cast"]
+
+
+def test_convolutions_too():
+    x = entry(X, 2, 4)
+    window = Window((Sliding(4, 2, before=1),))
+    acc = Tensor("d", (2, *window.positions), FixedPoint(14, 5))
+    weight = const([[[1, -2], [3, 0]], [[0, 7], [-8, 4]]], W)
+    conv = Conv(acc, x.output, weight, const([3, -9], B), window=window)
+    y = Tensor("y", acc.shape, Y)
+    graph = chain(x, conv, Affine(y, acc, const([8, 8], S), const([5, -31], OFFSET), RND_SAT))
+    result = fold_affine(graph)
+    same_bits(graph, result)
+    assert kinds(result) == ["Input", "Conv", "Cast"]
 
 
 @pytest.mark.parametrize("scale", [(3, 3), (8, 4), (-8, -8), (0, 0), (8, 0)])

@@ -7,6 +7,7 @@ from equality import chain, const, entry, same_bits
 from compress.fixed import FixedPoint
 from export.ir import Tensor
 from export.ops import Dense, SparseDense
+from export.passes.choose_sparse import choose
 from export.passes.set_reuse import set_reuse
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)
@@ -48,3 +49,16 @@ def test_messages(asked, message):
     with pytest.raises(ValueError) as error:
         set_reuse(asked)(network())
     assert str(error.value) == message
+
+
+def test_an_unrolled_layer_shares_nothing():
+    graph = choose({"two": "unrolled"})(network())
+    assert factors(set_reuse(3, {"two": "unrolled"})(graph)) == [3, 1]
+    assert factors(set_reuse({"one": 2, "two": 1}, {"two": "unrolled"})(graph)) == [2, 1]
+    with pytest.raises(ValueError) as error:
+        set_reuse({"two": 2}, {"two": "unrolled"})(graph)
+    assert str(error.value) == "two: reuse factor 2 of an unrolled layer; use 1, or the strategy 'coo'"
+
+
+def test_layers_that_are_not_named_stay_as_they_are():
+    assert factors(set_reuse({"two": 2})(set_reuse(3)(network()))) == [3, 2]

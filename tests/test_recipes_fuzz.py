@@ -120,7 +120,7 @@ def test_a_design_that_does_not_compile_is_found(monkeypatch: pytest.MonkeyPatch
     cases = [replace(drawn(number), io=Io.PARALLEL) for number in (1, 3)]
     assert culprit in [case.name for case in cases]
     monkeypatch.setattr(running, "Batch", broken)
-    found = [each for _, some in running._compiled(cases, tmp_path, ap_every=9) for each in some]
+    found = [each for _, some in running.compiled(cases, tmp_path, ap_every=9) for each in some]
     assert {(each.case, each.what) for each in found} == {(culprit, "does not compile: error: no")}
 
 

@@ -127,6 +127,45 @@ def test_export_writes_a_project_of_its_own(digits: Path, tmp_path: Path) -> Non
     assert main(["export", str(digits), "--out", str(out), "--backend", "vitis", "--reuse-factor", "8"]) == 0
     assert (out / "build.tcl").is_file() and any(out.rglob("*.cpp"))
     assert main(["export", str(digits), "--out", str(out), "--reuse-factor", "4"]) == 2
+    assert main(["export", str(digits), "--out", str(out), "--io", "stream", "--overwrite"]) == 0
+    assert "QAPSULE_DATAFLOW" in (out / "firmware" / "digits.cpp").read_text()
+
+
+def test_estimate_says_what_the_network_takes(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", str(digits), "--clock-ns", "4", "--part", "xc7z020clg400-1"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("digits at 4 ns on xc7z020clg400-1\nlatency ")
+    assert main(["estimate", str(digits), "--interval", "4"]) == 0
+    assert "reuse_factor={" in capsys.readouterr().out
+    assert main(["estimate", str(digits), "--multipliers", "1"]) == 2
+    assert "takes so few multipliers; the least possible is" in capsys.readouterr().err
+
+
+def test_export_takes_the_options_of_any_backend(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card, device = tmp_path / "card", tmp_path / "device"
+    given = ["--set", "batch=64", "--set", "banks=DDR[0],DDR[1]", "--set", "compute_units=2"]
+    assert main(["export", str(digits), "--out", str(card), "--backend", "vitis_accel", *given]) == 0
+    assert "static const int batch = 64;" in (card / "host" / "vectors.h").read_text()
+    assert "sp=digits_kernel_2.fc2_out:DDR[1]" in (card / "connectivity.cfg").read_text()
+    assert "set part xcu250-figd2104-2L-e" in (card / "kernel.tcl").read_text()  # not the recipe's, of no card
+    given = ["--set", "interface=stream", "--part", "CycloneV", "--clock-ns", "8"]
+    assert main(["export", str(digits), "--out", str(device), "--backend", "intel", *given]) == 0
+    assert "DEVICE ?= CycloneV\nCLOCK ?= 125MHz\n" in (device / "Makefile").read_text()
+    assert "ihc::stream_in<digits_inputs>" in (device / "component" / "digits_component.h").read_text()
+    capsys.readouterr()
+    for setting, message in (
+        ("batch=many", "--set batch=many: a whole number is needed"),
+        ("bach=64", "--set bach: there is no bach; did you mean batch?"),
+        ("batch", "--set batch: write key=value"),
+        ("batch=0", "batch is a whole number from 1 to 16777216; got 0"),
+        ("vectors=1", "--set vectors: the test bench gets the run's own test samples"),
+    ):
+        asked = ["export", str(digits), "--out", str(tmp_path / "no"), "--backend", "vitis_accel", "--set", setting]
+        assert main(asked) == 2 and message in capsys.readouterr().err
+    asked = ["export", str(digits), "--out", str(tmp_path / "no"), "--backend", "emulator", "--part", "CycloneV"]
+    assert main(asked) == 2 and "the backend emulator has no option 'part'" in capsys.readouterr().err
 
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

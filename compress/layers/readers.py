@@ -12,6 +12,7 @@ import brevitas.nn as bnn
 import numpy as np
 import torch
 from brevitas.nn.mixin import QuantLayerMixin
+from brevitas.nn.quant_layer import QuantNonLinearActLayer
 from brevitas.quant_tensor import IntQuantTensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -42,8 +43,8 @@ from compress.readout import (
 class Kind(Enum):
     """What a layer does, as far as the hardware side tells them apart.
 
-    Brevitas's own activations other than ReLU and identity are OTHER: whether those compute their function or leave it
-    to the clip of the quantizer depends on the quantizer.
+    Brevitas's own activations are what they compute, which depends on their quantizer: a QuantHardTanh with a quantizer
+    leaves its function to the clip of that and is an identity.
     """
 
     LINEAR = "linear"
@@ -63,7 +64,7 @@ class Kind(Enum):
 
 
 WEIGHTED = (Kind.LINEAR, Kind.CONV1D, Kind.CONV2D)
-#: Activations that fall and then rise, so that no sum can be compared with the steps of their quantizer.
+#: Activations that fall and then rise: a small table behind few bits, many comparisons behind a wide sum.
 TURNING = (Kind.SILU, Kind.GELU)
 ACTIVATIONS = tuple(member for member in Kind if member not in (*WEIGHTED, Kind.OTHER))
 
@@ -85,9 +86,23 @@ _KINDS: tuple[tuple[type[nn.Module], Kind], ...] = (
 )
 
 
+_COMPUTED = ((nn.Identity, Kind.IDENTITY), (nn.Sigmoid, Kind.SIGMOID), (nn.Tanh, Kind.TANH))
+
+
 def kind(module: nn.Module) -> Kind | None:
     """What ``module`` does; None if it is no layer of Brevitas. These modules are the leaves of an fx trace."""
-    return next((kind for layer, kind in _KINDS if isinstance(module, layer)), None)
+    found = next((kind for layer, kind in _KINDS if isinstance(module, layer)), None)
+    return _computed(module) if found is Kind.OTHER else found
+
+
+def _computed(module: nn.Module) -> Kind:
+    """What an activation layer of Brevitas computes before it quantizes, as far as we know that function."""
+    if not isinstance(module, QuantNonLinearActLayer):
+        return Kind.OTHER
+    proxy = module.act_quant.fused_activation_quant_proxy
+    impl = None if proxy is None else proxy.activation_impl
+    same = (kind for layer, kind in _COMPUTED if isinstance(impl, layer) and type(impl).forward is layer.forward)
+    return next(same, Kind.OTHER)
 
 
 def is_quantized(module: nn.Module) -> bool:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from compress.fixed import FixedPoint
-from export.backend import FIRMWARE, Backend, Spelling
+from export.backend import FIRMWARE, Backend, Spelling, StreamSpelling
 from export.backends.vendors import AC, AP
 from export.casts import channels_by_format
 from export.firmware import Firmware
 from export.ir import Graph, Op
-from export.ops import Affine, Dense, Modes, SparseDense
+from export.ops import Add, Affine, Modes, Multiply, Softmax, Subtract, SumOfProducts, SumPool
+from export.streams import Io
 
 # A vector register has no elements beyond 64 bits. Two are kept free, for the sign of an unsigned number and for the
 # carry of a sum.
@@ -28,13 +29,23 @@ _WIDEST_IN_LANES = 62
 def _widest(op: Op) -> int:
     """The bits of the widest number that appears while ``op`` is computed."""
     match op:
-        case Dense() | SparseDense():
+        case SumOfProducts():
             product = op.x.format.width + op.weight.format.width
             return max(product, op.output.format.width)
         case Affine():
             frac = max(op.product_frac, op.offset.format.frac)
             integer = max(op.x.format.integer + op.scale.format.integer, op.offset.format.integer)
             return max(frac + integer + 1, op.output.format.width)
+        case Add() | Subtract():  # one more for the sign that an unsigned operand takes beside a signed one
+            a, b = op.a.format, op.b.format
+            return max(max(a.frac, b.frac) + max(a.integer, b.integer) + 2, op.output.format.width)
+        case SumPool():
+            return max(op.sum_format.width + op.weight.format.width, op.output.format.width)
+        case Softmax():
+            product = op.exponentials.format.width + op.reciprocals.format.width
+            return max(product, op.sums.width + op.powers.format.width, op.x.format.width + 1)
+        case Multiply():
+            return max(op.a.format.width + op.b.format.width, op.output.format.width)
         case _:
             return op.output.format.width
 
@@ -56,6 +67,11 @@ _OWN = Spelling(
     signal=_signal,
     constant=lambda fmt: f"qapsule::fixed<{fmt.width}, {fmt.integer}, {str(fmt.signed).lower()}>",
     index=lambda bits: "unsigned short" if bits <= 16 else "unsigned int",
+    streams=StreamSpelling(
+        ('#include "qapsule/queue.h"',),
+        lambda stream: f"qapsule::queue<{stream.packet}, {stream.packets}>",
+        headers=("queue.h",),
+    ),
 )
 
 
@@ -104,12 +120,21 @@ EMULATOR = Backend(
     name="emulator",
     files={**FIRMWARE, "emulator.cpp": "emulator/emulator.cpp.j2"},
     spelling=_OWN,
-    headers=("emulate.h", "lanes.h"),
+    headers=("emulate.h", "emulate_stream.h", "lanes.h"),
+    ios=tuple(Io),
     context=_context("emulate.h", "QAPSULE_LANES"),
 )
 EMULATOR_AP = replace(
-    EMULATOR, name="emulator_ap", spelling=AP, headers=("emulate_ap.h",), context=_context("emulate_ap.h", "1")
+    EMULATOR,
+    name="emulator_ap",
+    spelling=AP,
+    headers=("emulate_ap.h", "emulate_stream.h"),
+    context=_context("emulate_ap.h", "1"),
 )
 EMULATOR_AC = replace(
-    EMULATOR, name="emulator_ac", spelling=AC, headers=("emulate_ac.h",), context=_context("emulate_ac.h", "1")
+    EMULATOR,
+    name="emulator_ac",
+    spelling=AC,
+    headers=("emulate_ac.h", "emulate_stream.h"),
+    context=_context("emulate_ac.h", "1"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.fixed import FixedPoint
-from export.backend import Spelling
+from export.backend import Spelling, StreamSpelling
 from export.ops import Modes
 
 _DEFAULT = Modes()
@@ -25,6 +25,7 @@ AP = Spelling(
     signal=_xilinx,
     constant=_xilinx,
     index=lambda bits: f"ap_uint<{bits}>",
+    streams=StreamSpelling(('#include "hls_stream.h"',), lambda stream: f"hls::stream<{stream.packet}>"),
 )
 
 #: Siemens: Catapult; Intel HLS takes the same types.
@@ -33,4 +34,5 @@ AC = Spelling(
     signal=_siemens,
     constant=_siemens,
     index=lambda bits: f"ac_int<{bits}, false>",
+    streams=StreamSpelling(('#include "ac_channel.h"',), lambda stream: f"ac_channel<{stream.packet}>"),
 )

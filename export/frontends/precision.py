@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from compress.fixed import FixedPoint
 from compress.profile import Suggestion
+from export.lookup import MAX_INDEX_WIDTH
 from export.ops import Modes
 
 _CLASSIC = FixedPoint.of(16, 6)
@@ -21,6 +22,11 @@ class Precision:
     Weights and biases are rounded half to even and saturated into theirs. ``accumulator`` None keeps every sum exact;
     a format casts the bias, each product and each partial sum into it with ``modes``, in the order of the kernel.
     The layer's result is cast to ``result`` with ``modes``.
+
+    Tanh, sigmoid, SiLU and GELU that no quantizer follows are read from a table, which holds the real function rounded
+    to nearest and saturated, by the upper ``table_width`` bits of what they read; the graph's notes state the error.
+    So do they that of a softmax, whose tables have as many places; it subtracts its largest input first where
+    ``stable``, else a constant that none exceeds.
     """
 
     weight: FixedPoint = _CLASSIC
@@ -28,6 +34,12 @@ class Precision:
     result: FixedPoint = _CLASSIC
     accumulator: FixedPoint | None = None
     modes: Modes = _CLASSIC_MODES
+    table_width: int = 12
+    stable: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.table_width <= MAX_INDEX_WIDTH:
+            raise ValueError(f"a table's index has 1 to {MAX_INDEX_WIDTH} bits, got table_width={self.table_width}")
 
 
 class Formats(TypedDict):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, round_ratio
 from export.casts import Formats, covering
-from export.frontends.functions import Clamp, Curve, Function, Leak, crossings, exactly, threshold
-from export.frontends.value import ONE, ZERO, UnsupportedLayer, Value, spread
+from export.frontends.curves import Curve
+from export.frontends.functions import Clamp, Function, Leak
+from export.frontends.stairs import Quantized, Stairs, compared, stairs, tabulated
+from export.frontends.value import ONE, ZERO, Rationals, UnsupportedLayer, Value, spread
 from export.ir import Tensor
+from export.lookup import MAX_INDEX_WIDTH
 from export.modes import Modes
-from export.ops import Cast, ChannelCast, Maximum, ReLU, Requantize
+from export.ops import BySign, Cast, ChannelCast, Maximum, Minimum, ReLU, Requantize
 from export.passes.lower_requantize import MAX_THRESHOLDS
 
 if TYPE_CHECKING:
@@ -32,12 +37,10 @@ def rounded(
     match x.function:
         case Clamp():
             return _clamped(build, label, bare, x.function, target, modes, unit)
-        case Leak(slope):
-            above = _line(build, f"{label}.above", bare, target, modes, unit)
-            below = _line(build, f"{label}.below", bare.mapped((slope,), (ZERO,)), target, modes, unit)
-            return build.add(Maximum(Tensor(build.unique(label), above.shape, above.format), above, below))
+        case Leak(slopes):
+            return _leaked(build, label, bare, slopes, target, modes, unit)
         case Curve():
-            return _compared(build, label, bare, x.function, target, modes, unit)
+            return _stepped(build, label, bare, x.function, target, modes, unit)
 
 
 def sign(build: Builder, label: str, x: Value, fmt: FixedPoint) -> Tensor:
@@ -46,9 +49,29 @@ def sign(build: Builder, label: str, x: Value, fmt: FixedPoint) -> Tensor:
         raise UnsupportedLayer(
             f"{label}: takes the sign of a {x.function}, which is never negative; leave out one of the two"
         )
-    lines = [(scale * x.tensor.format.lsb, offset) for scale, offset in x.lines]
+    if isinstance(x.function, Curve) and x.function.turn is not None:
+        raise UnsupportedLayer(
+            f"{label}: takes the sign of a {x.function}, which floats lose far below zero; leave out the {x.function}, "
+            "whose argument has the same sign"
+        )
     output = Tensor(build.unique(label), x.tensor.shape, fmt)
-    return build.add(threshold(output, x.tensor, lines, (-1, [exactly(ZERO)]), build.reach(x.tensor), step=2))
+    return build.add(compared(output, x.tensor, [_signs(*line, *ends) for line, ends in _channels(build, x)]))
+
+
+def _signs(slope: Fraction, offset: Fraction, low: int, high: int) -> Stairs:
+    """+1 where ``slope * code + offset`` is zero or more, else -1, for the codes from ``low`` to ``high``."""
+    first, last = (1 if slope * code + offset >= 0 else -1 for code in (low, high))
+    if first == last:
+        return Stairs(low, high, first, (), ())
+    level = ceil(-offset / slope) if slope > 0 else floor(-offset / slope) + 1
+    return Stairs(low, high, first, (level,), (last,))
+
+
+def _channels(build: Builder, x: Value) -> Iterator[tuple[tuple[Fraction, Fraction], tuple[int, int]]]:
+    """For each channel the slope and offset that make a number of a code, and the ends of what it reaches."""
+    reach = build.reach(x.tensor)
+    for (scale, offset), low, high in zip(x.lines, reach.low, reach.high, strict=True):
+        yield (scale * x.tensor.format.lsb, offset), (int(np.min(low)), int(np.max(high)))
 
 
 def covered(label: str, formats: Formats) -> FixedPoint:
@@ -63,10 +86,10 @@ def _keeps_sign(function: Function | None) -> bool:
     match function:
         case Clamp(low, high):
             return (low is None or low < 0) and (high is None or high >= 0)
-        case Leak(slope):
-            return slope > 0
+        case Leak(slopes):
+            return all(slope > 0 for slope in slopes)
         case Curve():
-            return function.limits[0] < 0
+            return function.negative
     return True
 
 
@@ -81,6 +104,20 @@ def _line(build: Builder, label: str, x: Value, target: FixedPoint | Formats, mo
     channels = x.tensor.shape[0]
     scale, offset = (tuple(v / unit for v in spread(values, channels)) for values in (x.scale, x.offset))
     return build.add(Requantize(output, x.tensor, scale, offset, modes, formats))
+
+
+def _leaked(
+    build: Builder, label: str, x: Value, slopes: Rationals, target: FixedPoint | Formats, modes: Modes, unit: Fraction
+) -> Tensor:
+    """A saturating cast rises: the larger of two lines is the larger of the two cast, and the smaller the smaller."""
+    above = _line(build, f"{label}.above", x, target, modes, unit)
+    below = _line(build, f"{label}.below", x.mapped(slopes, (ZERO,)), target, modes, unit)
+    output = Tensor(build.unique(label), above.shape, above.format)
+    if all(slope <= 1 for slope in slopes):
+        return build.add(Maximum(output, above, below))
+    if all(slope >= 1 for slope in slopes):
+        return build.add(Minimum(output, above, below))
+    return build.add(BySign(output, sign(build, f"{label}.sign", x, FixedPoint(2, 0)), above, below))
 
 
 def _clamped(
@@ -110,21 +147,24 @@ def _clamped(
     return made if idle else build.clip(label, made, lows, highs)
 
 
-def _compared(
+def _stepped(
     build: Builder, label: str, x: Value, curve: Curve, target: FixedPoint | Formats, modes: Modes, unit: Fraction
 ) -> Tensor:
-    """A comparison for each step of a curve."""
+    """A comparison for each step of a curve, or a table where there are too many of those."""
     if not isinstance(target, FixedPoint):
         raise UnsupportedLayer(f"{label}: a {curve} with a format for each channel has no lowering; give it one format")
-    if (steps := (1 << target.width) - 1) > MAX_THRESHOLDS:
+    low, high = build.reach(x.tensor).range
+    if 1 << target.width > MAX_THRESHOLDS and high - low >= 1 << MAX_INDEX_WIDTH:
         raise UnsupportedLayer(
-            f"{label}: a {curve} of {target.width} bits is {steps} comparisons, the limit is {MAX_THRESHOLDS}; "
-            "quantize it to fewer bits"
+            f"{label}: a {curve} of {target.width} bits takes up to {(1 << target.width) - 1} comparisons, the limit "
+            f"is {MAX_THRESHOLDS}, and {x.tensor} has too many codes for a table; quantize it to fewer bits, or put a "
+            f"QuantIdentity of at most {MAX_INDEX_WIDTH} bits before it"
         )
-    lines = [(scale * x.tensor.format.lsb, offset) for scale, offset in x.lines]
+    function = Quantized(curve, target, modes, unit)
+    channels = [stairs(function, *line, *ends) for line, ends in _channels(build, x)]
     output = Tensor(build.unique(label), x.tensor.shape, target)
-    passes = crossings(curve, target, modes, unit)
-    return build.add(threshold(output, x.tensor, lines, passes, build.reach(x.tensor)))
+    make = compared if max(len(s.levels) for s in channels) <= MAX_THRESHOLDS else tabulated
+    return build.add(make(output, x.tensor, channels))
 
 
 def _code(number: Fraction, fmt: FixedPoint, modes: Modes) -> int:

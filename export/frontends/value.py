@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from compress.fixed import FixedPoint
 from export.frontends.functions import Function
 from export.frontends.precision import Precision
 from export.ir import GraphError, Tensor
+
+if TYPE_CHECKING:
+    from export.frontends.moving import Move
 
 ONE, ZERO = Fraction(1), Fraction(0)
 
@@ -22,11 +26,15 @@ class UnsupportedLayer(GraphError):
 
 @dataclass(frozen=True)
 class Raw:
-    """The model's input before anything has quantized it. ``flat`` names the tensor that its flattening will be."""
+    """The model's input before anything has quantized it.
+
+    ``entering`` is the shape of a sample, ``shape`` what it is after ``moves``, each with the label of its place.
+    """
 
     name: str
+    entering: tuple[int, ...]
     shape: tuple[int, ...]
-    flat: str | None = None
+    moves: tuple[tuple[str, Move], ...] = ()
 
 
 @dataclass(frozen=True)

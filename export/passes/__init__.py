@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from export.ir import Graph
-from export.passes.choose_sparse import choose_sparse
+from export.passes.binarize import binarize
+from export.passes.choose_sparse import choose, choose_sparse
+from export.passes.choose_table import choose_table
 from export.passes.fit_accumulators import fit_accumulators
 from export.passes.fold_affine import fold_affine
 from export.passes.fuse_casts import fuse_casts
 from export.passes.lower_requantize import lower_requantize
+from export.passes.merge_movements import merge_movements
 from export.passes.prune_neurons import prune_neurons
 from export.passes.set_reuse import set_reuse
 
@@ -18,17 +21,20 @@ Pass = Callable[[Graph], Graph]
 
 #: The order, and why.
 PIPELINE: tuple[Pass, ...] = (
-    fuse_casts,  # first: a relu merged into its quantizer leaves one op per activation for the others to read
+    merge_movements,  # before anything looks for readers: two movements in a row hide who reads whom
+    fuse_casts,  # then: a relu merged into its quantizer leaves one op per activation for the others to read
     prune_neurons,  # before any search: a dropped neuron needs no multiplier
     fit_accumulators,  # the reach of an accumulator decides how many steps its requantization has
     lower_requantize,  # rational constants end here
     fold_affine,  # a multiplier of one is a bias
     fit_accumulators,  # folded biases moved the ranges
+    binarize,  # folded biases are part of its offsets
+    choose_table,  # the range of a number decides how long its table is
     choose_sparse,  # last: it counts the zeros that are left
 )
 
 
-__all__ = ["PIPELINE", "Pass", "run", "set_reuse", "steps"]
+__all__ = ["PIPELINE", "Pass", "choose", "run", "set_reuse", "steps"]
 
 
 def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import singledispatch
+from typing import TypeGuard
 
 from compress.fixed import FixedPoint
 from export.intervals import Bounds
-from export.ir import Graph, Op, Tensor
-from export.ops import Clip, Flatten, Linear, Maximum, ReLU, Threshold
+from export.ir import Graph, GraphError, Op, Tensor
+from export.ops import (
+    Add,
+    Affine,
+    ArgMax,
+    BySign,
+    Cast,
+    ChannelCast,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    Maximum,
+    MaxPool,
+    Minimum,
+    Multiply,
+    Rearrange,
+    ReLU,
+    Requantize,
+    Reshape,
+    SparseDense,
+    Subtract,
+    SumOfProducts,
+    SumPool,
+    Table,
+    Threshold,
+)
 
 
 def fit_accumulators(graph: Graph) -> Graph:
@@ -17,9 +44,9 @@ def fit_accumulators(graph: Graph) -> Graph:
     ops: list[Op] = []
     for op in graph:
         readers, op = graph.consumers(op.output), op.rewired(replacement)
-        if isinstance(op, Linear) and op.modes is None and op.output not in graph.outputs:
+        if _is_exact_sum(op) and op.output not in graph.outputs:
             need = op.accumulator(reach[op.x])
-            if need != op.output.format and all(can_read(reader, need) for reader in readers):
+            if need != op.output.format and all(can_read(reader, op.output, need) for reader in readers):
                 fitted = replace(op.output, format=need)
                 replacement[op.output] = fitted
                 op = replace(op, output=fitted)
@@ -28,15 +55,34 @@ def fit_accumulators(graph: Graph) -> Graph:
     return graph.rebuilt(ops, replacement)
 
 
-def can_read(reader: Op, fmt: FixedPoint) -> bool:
-    """Whether the reader's own fields still match: most ops read numbers, wherever the binary point is."""
-    match reader:
-        case Clip() | Flatten():
-            return False
-        case Maximum():
-            return reader.output.format.holds(fmt)
-        case ReLU():
-            return fmt.frac == reader.x.format.frac
-        case Threshold():
-            return (fmt.frac, fmt.signed) == (reader.x.format.frac, reader.x.format.signed)
+def _is_exact_sum(op: Op) -> TypeGuard[SumOfProducts | SumPool]:
+    return isinstance(op, SumPool) or (isinstance(op, SumOfProducts) and op.modes is None)
+
+
+@singledispatch
+def can_read(reader: Op, tensor: Tensor, fmt: FixedPoint) -> bool:
+    """Whether the reader computes the same numbers if the ``tensor`` that it reads has the format ``fmt``.
+
+    Of an op that is not listed below it is not assumed.
+    """
+    return False
+
+
+def _can_by_law(reader: Op, tensor: Tensor, fmt: FixedPoint) -> bool:
+    """For ops that read numbers, wherever the binary point is, as far as their laws allow."""
+    try:
+        reader.rewired({tensor: replace(tensor, format=fmt)})
+    except GraphError:
+        return False
     return True
+
+
+for _op in (Add, Affine, ArgMax, BySign, Cast, ChannelCast, Clip, Concat, Conv, Dense, Maximum, MaxPool, Minimum,
+            Multiply, Rearrange, ReLU, Requantize, Reshape, SparseDense, Subtract, SumPool, Threshold):  # fmt: skip
+    can_read.register(_op)(_can_by_law)
+
+
+@can_read.register
+def _(reader: Table, tensor: Tensor, fmt: FixedPoint) -> bool:
+    """Codes choose its entries."""
+    return tensor.format.frac == fmt.frac

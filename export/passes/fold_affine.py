@@ -1,4 +1,4 @@
-"""An affine map by one power of two behind a dense layer is a shift of its binary point and a bias."""
+"""An affine map by one power of two behind a sum of products is a shift of its binary point and a bias."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from compress.fixed import MAX_WIDTH, FixedPoint, magnitude
 from export.arithmetic import shifted
 from export.ir import Const, Graph, Op, Tensor
-from export.ops import Affine, Cast, Linear
+from export.ops import Affine, Cast, SumOfProducts
 
 
 def fold_affine(graph: Graph) -> Graph:
@@ -15,7 +15,7 @@ def fold_affine(graph: Graph) -> Graph:
     replacement: dict[Tensor, Tensor] = {}
     rewritten: dict[Op, Op] = {}
     for op in graph:
-        if not isinstance(op, Affine) or not isinstance(linear := graph.producer(op.x), Linear):
+        if not isinstance(op, Affine) or not isinstance(linear := graph.producer(op.x), SumOfProducts):
             continue
         exponent = power_of_two(op.scale)
         if exponent is None or linear.modes is not None or graph.sole_consumer(linear.output) is not op:
@@ -37,7 +37,7 @@ def power_of_two(scale: Const) -> int | None:
     return code.bit_length() - 1 - scale.format.frac
 
 
-def _folded(linear: Linear, exponent: int, offset: Const) -> Linear | None:
+def _folded(linear: SumOfProducts, exponent: int, offset: Const) -> SumOfProducts | None:
     """The layer with its binary point moved by ``exponent`` and ``offset`` added; None beyond 64 bits."""
     bias_frac = linear.bias.format.frac - exponent
     frac = max(bias_frac, offset.format.frac)

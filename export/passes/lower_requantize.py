@@ -2,11 +2,13 @@
 
 For each Requantize, in order of preference:
 
-1. *affine*: one multiplier and one offset per channel, the smallest common shift that is exact on every reachable code
+1. *threshold*: a comparison per step, which always is exact, where the steps are as few as those of a sign or of a
+   ternary number and a multiplier would be needed;
+2. *affine*: one multiplier and one offset per channel, the smallest common shift that is exact on every reachable code
    (:mod:`export.staircase`);
-2. *dyadic*: the constants themselves, where they are finite binary fractions and fit;
-3. *threshold*: a comparison per step, which always is exact;
-4. *affine* again, with multipliers that no one would choose.
+3. *dyadic*: the constants themselves, where they are finite binary fractions and fit;
+4. *threshold* again, with any number of steps within the limits;
+5. *affine* again, with multipliers that no one would choose.
 
 Where each channel has a format of its own, an affine map keeps all its bits, and a cast by channel follows it.
 """
@@ -22,6 +24,7 @@ from compress.fixed import FixedPoint, Overflow, Rounding
 from export.arithmetic import binary_places, codes_of
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Affine, ChannelCast, Modes, Requantize, Threshold
+from export.passes.fold_affine import power_of_two
 from export.staircase import Multiplier, Staircase, smallest_multiplier, staircase
 
 _SATURATING = (Overflow.SAT, Overflow.SAT_SYM)
@@ -31,6 +34,9 @@ MAX_MULTIPLIER_WIDTH = 32
 
 #: Where there are too many steps to compare, constants may be this wide.
 MAX_DESPERATE_WIDTH = 48
+
+#: So many comparisons are less than a multiplier.
+FEW_THRESHOLDS = 3
 
 #: Comparisons per channel beyond which a threshold op would not be hardware any more.
 MAX_THRESHOLDS = 1 << 12
@@ -57,6 +63,9 @@ def lowered(op: Requantize, graph: Graph) -> tuple[tuple[Op, ...], str]:
     comparable = stairs is not None and max(steps) <= MAX_THRESHOLDS and sticks_to_range(op, stairs)
     exact, searched = dyadic(op), affine(op, stairs) if stairs else None
     best = min((a for a in (exact, searched) if a), key=lambda a: a.scale.format.width, default=None)
+    few = comparable and op.formats is None and 1 <= max(steps) <= FEW_THRESHOLDS
+    if best and few and power_of_two(best.scale) is None:
+        best = None
     if best and (best.scale.format.width <= MAX_MULTIPLIER_WIDTH or not comparable):
         width = best.scale.format.width
         made = (best,) if op.formats is None else by_channel(op, best, graph)

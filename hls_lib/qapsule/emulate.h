@@ -5,6 +5,10 @@
 #ifndef QAPSULE_EMULATE_H
 #define QAPSULE_EMULATE_H
 
+#include <pthread.h>
+
+#include <cstddef>
+
 #include "emulation_abi.h"
 #include "encode.h"
 #include "fixed.h"
@@ -77,6 +81,34 @@ inline void probe(int slot, const T (&array)[N]) {
         typename codes_of<T>::element buffer[N * codes_of<T>::lanes];
         store(to, codes_of<T>::read(array, buffer), N, codes_of<T>::lanes);
     }
+}
+
+/// `run` on `batch`, on a stack that holds `bytes` of tensors: an ordinary one, of a few megabytes, does not hold those
+/// of a large design. Small designs save themselves the thread.
+template <class Run>
+std::int32_t on_stack(std::size_t bytes, Run run, const qapsule_batch& batch) {
+    struct work {
+        Run run;
+        const qapsule_batch& batch;
+        std::int32_t result;
+        static void* start(void* it) {
+            work& self = *static_cast<work*>(it);
+            self.result = self.run(self.batch);
+            return nullptr;
+        }
+    } all = {run, batch, 0};
+    constexpr std::size_t megabyte = 1 << 20;
+    if (bytes <= megabyte) return run(batch);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    // What a kernel needs beside its tensors is less than those.
+    pthread_attr_setstacksize(&attributes, (2 * bytes / megabyte + 8) * megabyte);
+    const bool started = pthread_create(&thread, &attributes, work::start, &all) == 0;
+    pthread_attr_destroy(&attributes);
+    if (!started) return run(batch);
+    pthread_join(thread, nullptr);
+    return all.result;
 }
 
 /// A square of codes, mirrored: element k of vector v becomes element v of vector k.

@@ -237,6 +237,11 @@ QAPSULE_COMPARISON(!=)
 #undef QAPSULE_FIRST
 #undef QAPSULE_SECOND
 
+template <int W, int I, bool S, rounding Q, overflow O, int L>
+struct side_by_side<fixed<W, I, S, Q, O, L>> {
+    static constexpr int count = 4;
+};
+
 /// a in the lanes where the comparison held, b elsewhere.
 template <class E, int W, int I, bool S, rounding Q, overflow O, int L>
 fixed<W, I, S, Q, O, L> select(const mask<E, L>& comparison, const fixed<W, I, S, Q, O, L>& a,
@@ -246,6 +251,24 @@ fixed<W, I, S, Q, O, L> select(const mask<E, L>& comparison, const fixed<W, I, S
     return number::from_raw(held ? a.raw() : b.raw());
 }
 
+/// The entry at the code of x - LOW, lane by lane.
+template <long long LOW, class Y, class E, int CODES, int W, int I, bool S, rounding Q, overflow O>
+Y look_up(const E (&entries)[CODES], const fixed<W, I, S, Q, O, 1>& x) {
+    return Y(entries[x.raw() - LOW]);
+}
+template <long long LOW, class Y, class E, int CODES, int W, int I, bool S, rounding Q, overflow O, int L>
+Y look_up(const E (&entries)[CODES], const fixed<W, I, S, Q, O, L>& x) {
+    using element = typename E::raw_type;
+    using found = detail::exact<E::width, E::integer, E::is_signed, L>;
+    element codes[L];
+    for (int lane = 0; lane < L; ++lane) codes[lane] = entries[x.raw()[lane] - LOW].raw();
+    typename found::raw_type raw;
+    __builtin_memcpy(&raw, codes, sizeof raw);
+    return Y(found::from_raw(raw));
+}
+
 }  // namespace qapsule
+
+#include "bits.h"
 
 #endif  // QAPSULE_FIXED_H

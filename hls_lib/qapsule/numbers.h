@@ -21,6 +21,41 @@ constexpr Acc multiply_add(const Acc& acc, const X& x, const W& w) {
     return Acc(acc + Acc(x * w));
 }
 
+namespace detail {
+
+// The bits of a number as the vendors' types hand them out; the other one does not compile.
+template <class X>
+auto bits_of(const X& x, int) -> decltype(x.range(X::width - 1, 0).to_uint64()) {
+    return x.range(X::width - 1, 0).to_uint64();
+}
+template <class X>
+auto bits_of(const X& x, long) -> decltype(x.template slc<X::width>(0).to_uint64()) {
+    return x.template slc<X::width>(0).to_uint64();
+}
+
+/// The lowest 2^n - 1 that is not below `last`.
+constexpr unsigned long long all_ones(unsigned long long last) {
+    return last == 0 ? 0 : 2 * all_ones(last / 2) + 1;
+}
+
+}  // namespace detail
+
+/// The entry at the code of x - LOW, which must be one of the places; types of several lanes overload it.
+template <long long LOW, class Y, class E, int CODES, class X>
+Y look_up(const E (&entries)[CODES], const X& x) {
+    // Modulo a power of two the bits of a negative code do as well as the code, and no more of them are subtracted.
+    const unsigned long long place =
+        (detail::bits_of(x, 0) - static_cast<unsigned long long>(LOW)) & detail::all_ones(CODES - 1);
+    return Y(entries[place]);
+}
+
+/// How many results a kernel computes side by side, where it fetches a weight once for all of them. In hardware each is
+/// another copy of the multipliers; a number type of software asks for as many as its machine has registers for.
+template <class T>
+struct side_by_side {
+    static constexpr int count = 1;
+};
+
 }  // namespace qapsule
 
 #endif  // QAPSULE_NUMBERS_H

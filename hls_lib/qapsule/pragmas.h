@@ -57,22 +57,46 @@
 #define QAPSULE_DATAFLOW QAPSULE_PRAGMA(HLS DATAFLOW)
 /// The array becomes registers in dimension `axis`, counted from 1 (0: in all).
 #define QAPSULE_PARTITION(array, axis) QAPSULE_PRAGMA(HLS ARRAY_PARTITION variable = array complete dim = axis)
+/// What is written to the array is not read again within the next few cycles.
+#define QAPSULE_INDEPENDENT(array) QAPSULE_PRAGMA(HLS DEPENDENCE variable = array inter false)
 /// The elements along dimension `axis` are read together, as one wide memory word.
 #define QAPSULE_RESHAPE(array, axis) QAPSULE_PRAGMA(HLS ARRAY_RESHAPE variable = array complete dim = axis)
 #if defined(__VITIS_HLS__)
+/// As QAPSULE_PIPELINE, between streams: what is under way goes on while nothing comes in. Elsewhere it waits, and FIFOs
+/// must hold what comes in meanwhile.
+#define QAPSULE_FLOW(ii) QAPSULE_PRAGMA(HLS PIPELINE II = ii style = frp)
 /// The fields of a struct are packed into one word without gaps.
 #define QAPSULE_PACK(array) QAPSULE_PRAGMA(HLS AGGREGATE variable = array compact = bit)
+/// The stream is a FIFO with room for `places` packets.
+#define QAPSULE_FIFO(stream, places) QAPSULE_PRAGMA(HLS STREAM variable = stream depth = places)
 #else
+#define QAPSULE_FLOW(ii) QAPSULE_PIPELINE(ii)
 #define QAPSULE_PACK(array) QAPSULE_PRAGMA(HLS DATA_PACK variable = array)
+// Unless told so, Vivado HLS makes a FIFO for every field.
+#define QAPSULE_FIFO(stream, places) \
+    QAPSULE_PACK(stream) QAPSULE_PRAGMA(HLS STREAM variable = stream depth = places)
 #endif
 #else
 #define QAPSULE_UNROLL
 #define QAPSULE_PIPELINE(ii)
+#define QAPSULE_FLOW(ii)
 #define QAPSULE_INLINE
 #define QAPSULE_DATAFLOW
 #define QAPSULE_PARTITION(array, axis)
+#define QAPSULE_INDEPENDENT(array)
 #define QAPSULE_RESHAPE(array, axis)
 #define QAPSULE_PACK(array)
+#define QAPSULE_FIFO(stream, places)
+#endif
+
+// Catapult: the function that follows is a block of its own, beside the others; a channel between blocks is static. The
+// other tools see that by themselves.
+#if defined(QAPSULE_TOOL_CATAPULT)
+#define QAPSULE_PROCESS QAPSULE_PRAGMA(hls_design)
+#define QAPSULE_CHANNEL static
+#else
+#define QAPSULE_PROCESS
+#define QAPSULE_CHANNEL
 #endif
 
 #endif  // QAPSULE_PRAGMAS_H

@@ -21,6 +21,8 @@ CODES, FLOAT64 = 3, 2
 
 _DESIGN = """
 #undef QAPSULE_TRACE
+#undef QAPSULE_TRACE_AS
+#undef QAPSULE_TRACE_PACKET
 #undef QAPSULE_LANES
 #undef QAPSULE_LANES_H
 #define qapsule_run {name}_run

@@ -109,7 +109,7 @@ def replay(files: Sequence[Path]) -> list[Disagreement]:
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             found += in_python(case)
-            for _, differing in _compiled([case], Path(folder), ap_every=1):
+            for _, differing in compiled([case], Path(folder), ap_every=1):
                 found += differing
     return found
 
@@ -158,7 +158,7 @@ def _group(task: tuple[Campaign, int, Path]) -> Account:
         seen.compared["graph before and after its passes"] += 1
         seen.compared["torch and graph"] += case.expected is not None
     with tempfile.TemporaryDirectory() as folder:
-        for number_of_networks, differing in _compiled(cases, Path(folder), campaign.ap_every):
+        for number_of_networks, differing in compiled(cases, Path(folder), campaign.ap_every):
             seen.compared.update(number_of_networks)
             by_name = {case.name: case for case in cases}
             found += [(by_name[each.case], each) for each in differing]
@@ -169,7 +169,7 @@ def _group(task: tuple[Campaign, int, Path]) -> Account:
     return seen
 
 
-def _compiled(cases: list[Case], folder: Path, ap_every: int) -> Iterator[tuple[dict[str, int], list[Disagreement]]]:
+def compiled(cases: list[Case], folder: Path, ap_every: int) -> Iterator[tuple[dict[str, int], list[Disagreement]]]:
     """What differs between graphs and the C++ of each number type, and how many were compared."""
     designs: list[tuple[Backend, list[Case], Path | None, str]] = [(EMULATOR, cases, None, "graph and own C++")]
     if (ac := ac_include()) is not None:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from compress.fixed import Codes
 from export.archive import dumped, loaded
 from export.frontends.torch import lower
-from export.ir import Graph, GraphError
-from export.linear import SumOfProducts
+from export.ir import Graph, GraphError, Op
+from export.linear import SparseDense, SumOfProducts
 from export.passes import steps
 from export.reuse import legal_reuse_factors
 from export.streams import Io
 from recipes.fuzz.graphs import random_graph, random_inputs
 from recipes.fuzz.modules import has_power_of_two_scales, random_module
+from recipes.fuzz.wirings import random_wiring
 
 SAMPLES = 40
 
@@ -81,7 +82,7 @@ def draw(seed: int, number: int) -> Case:
     name, expected = f"network_{number}", None
     try:
         if number % 2:
-            module, shape = random_module(rng)
+            module, shape = random_wiring(rng) if number % 4 == 1 else random_module(rng)
             before = lower(module, shape, name=name)
             (codes,) = random_inputs(rng, before, SAMPLES)
             if has_power_of_two_scales(module):
@@ -133,12 +134,12 @@ def _by_torch(module: Any, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _with_reuse(rng: np.random.Generator, graph: Graph) -> Graph:
     """Some layers with a reuse factor, any legal one."""
-    ops = []
+    ops: list[Op] = []
     for op in graph:
         if isinstance(op, SumOfProducts) and rng.random() < 0.4:
-            legal = legal_reuse_factors(*op.matrix.shape[::-1]) if hasattr(op, "window") or op.x.shape[1:] else None
-            factors = legal or (op.reuse_factor,)
-            op = replace(op, reuse_factor=int(rng.choice(factors)))
+            inputs, outputs = op.matrix.shape[1], op.output.shape[0]
+            legal = range(1, len(op.rows) + 1) if isinstance(op, SparseDense) else legal_reuse_factors(inputs, outputs)
+            op = replace(op, reuse_factor=int(rng.choice(legal)))
         ops.append(op)
     return graph.rebuilt(ops, {})
 

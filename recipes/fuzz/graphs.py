@@ -6,7 +6,11 @@ formats, several readers and outputs. Beside it, ``random_modules`` draws what u
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +23,22 @@ from export.ops import (
     Cast,
     ChannelCast,
     Clip,
+    Conv,
     Dense,
     Input,
     Maximum,
+    MaxPool,
     Modes,
     ReLU,
     Requantize,
     Reshape,
     SparseDense,
+    SumOfProducts,
+    SumPool,
     Threshold,
 )
 from export.reuse import legal_reuse_factors
+from export.windows import Adaptive, Sliding, Window, adaptive
 from recipes.fuzz.meetings import joined, met, moved, ranked
 
 SATURATING = (Overflow.SAT, Overflow.SAT_SYM)
@@ -55,7 +64,9 @@ def random_codes(rng: np.random.Generator, fmt: FixedPoint, shape: tuple[int, ..
 def random_inputs(rng: np.random.Generator, graph: Graph, samples: int) -> list[np.ndarray]:
     """Codes for each input of the graph, within its bounds."""
     drawn = []
-    for op in graph.inputs:
+    for op in graph:
+        if not isinstance(op, Input):
+            continue
         low, high = graph.bounds[op.output].range
         codes = np.clip(random_codes(rng, op.output.format, (samples, *op.output.shape)), low, high)
         drawn.append(op.settled(codes))
@@ -98,14 +109,16 @@ class _Draw:
 
     def enter(self) -> Tensor:
         """An input; one with several axes is cast or scaled there, then flattened."""
-        several = self.rng.random() < 0.25
-        shape = tuple(self.rng.integers(1, 4, size=self.rng.integers(2, 4))) if several else (self.rng.integers(1, 9),)
+        several = self.rng.random() < 0.4
+        size = self.rng.integers(1, 5, size=self.rng.integers(2, 4)) if several else [self.rng.integers(1, 9)]
+        shape = tuple(int(n) for n in size)
         formats = self.formats(shape[0]) if self.rng.random() < 0.25 else None
         fmt = random_format(self.rng, 12) if formats is None else covering(formats)
+        fmt = replace(fmt, width=max(fmt.width, 4)) if several and formats is None else fmt
         x = self.add(Input(self.tensor("in", shape, fmt), random_modes(self.rng), formats))
         if several:
-            for make in (self.cast, self.relu, self.affine):
-                x = make(x) if self.rng.random() < 0.3 else x
+            for make in (self.cast, self.conv, self.relu, self.affine, self.max_pool, self.sum_pool):
+                x = make(x) if self.rng.random() < (0.6 if make == self.conv else 0.3) else x
             x = self.add(Reshape(self.tensor("flat", (x.size,), x.format), x))
         return x
 
@@ -162,15 +175,69 @@ class _Draw:
         fmt = random_format(self.rng, widest)
         return Const(np.where(self.rng.random(shape) < zeros, 0, random_codes(self.rng, fmt, shape)), fmt)
 
+    def window(self, x: Tensor, padding: int) -> Window | None:
+        """Over all axes but the first, with so much padding on a side at most; None if a window were nothing else."""
+        axes: list[Sliding | Adaptive] = []
+        for size in x.shape[1:]:
+            kernel, dilation = int(self.rng.integers(1, 4)), int(self.rng.integers(1, 3))
+            before, after = (int(n) for n in self.rng.integers(0, min(padding, kernel - 1) + 1, size=2))
+            kernel = min(kernel, (before + size + after - 1) // dilation + 1)
+            axes.append(Sliding(size, kernel, int(self.rng.integers(1, 3)), dilation, before, after))
+        window = Window(tuple(axes))
+        return window if window.counts.all() else None
+
+    def conv(self, x: Tensor) -> Tensor:
+        """Grouped or not."""
+        x, window = self.narrow(x), self.window(x, padding=2)
+        if window is None:
+            return x
+        divisors = [n for n in range(1, x.shape[0] + 1) if x.shape[0] % n == 0]
+        groups, made = divisors[self.rng.integers(len(divisors))], int(self.rng.integers(1, 4))
+        weight = self.constants((groups * made, x.shape[0] // groups, *window.kernel), 6, zeros=0.4)
+        shape = (groups * made, *window.positions)
+        return self.add(self.products("conv", x, weight, shape, partial(Conv, window=window)))
+
+    def max_pool(self, x: Tensor) -> Tensor:
+        window = self.pooling(x)
+        if window is None:
+            return x
+        return self.add(MaxPool(self.tensor("max", (x.shape[0], *window.positions), x.format), x, window))
+
+    def sum_pool(self, x: Tensor) -> Tensor:
+        window = self.pooling(x)
+        if window is None or x.format.width > 40:
+            return x
+        count = window.counts.size if self.rng.random() < 0.5 else 1
+        weight = Const(self.rng.integers(1, 16, size=count), FixedPoint(4, int(self.rng.integers(-1, 4)), False))
+        widest = FixedPoint(64, x.format.frac + weight.format.frac)
+        draft = SumPool(self.tensor("sum", (x.shape[0], *window.positions), widest), x, window, weight)
+        return self.add(replace(draft, output=replace(draft.output, format=draft.accumulator(self.reach[x]))))
+
+    def pooling(self, x: Tensor) -> Window | None:
+        if self.rng.random() < 0.5:
+            return self.window(x, padding=1)
+        return Window(tuple(adaptive(size, int(self.rng.integers(1, size + 2))) for size in x.shape[1:]))
+
     def dense(self, x: Tensor) -> Tensor:
         n_in, n_out = x.size, int(self.rng.integers(1, 9))
         weight = self.constants((n_out, n_in), 8, zeros=self.rng.choice([0.0, 0.5, 0.9]))
         if self.rng.random() < 0.3:  # dead neurons
             dead = (self.rng.random((n_out, 1)) < 0.4) | (self.rng.random((1, n_in)) < 0.3)
             weight = Const(np.where(dead, 0, weight.codes), weight.format)
-        bias = self.constants((n_out,), 12, zeros=0.2)
+        op = self.products("dense", x, weight, (n_out,), Dense)
+        nonzero = int(np.count_nonzero(weight.codes))
+        if nonzero and self.rng.random() < 0.3:
+            one = replace(op, reuse_factor=1)
+            return self.add(SparseDense.of(one, reuse_factor=int(self.rng.integers(1, nonzero + 1))))
+        return self.add(op)
+
+    def products(
+        self, what: str, x: Tensor, weight: Const, shape: tuple[int, ...], make: Callable[..., SumOfProducts]
+    ) -> Any:
+        """A sum of products, exact or with modes, in a format that is legal for it, with any legal reuse factor."""
+        bias = self.constants(shape[:1], 12, zeros=0.2)
         widest = FixedPoint(64, max(x.format.frac + weight.format.frac, bias.format.frac))
-        exact = Dense(self.tensor("dense", (n_out,), widest), x, weight, bias)
+        exact = make(self.tensor(what, shape, widest), x, weight, bias)
         need = exact.accumulator(self.reach[x])
         modes = random_modes(self.rng) if self.rng.random() < 0.5 else None
         if modes is None:
@@ -178,13 +245,9 @@ class _Draw:
             acc = FixedPoint(need.width + spare, need.frac + int(self.rng.integers(0, spare + 1)), need.signed)
         else:
             acc = FixedPoint(int(self.rng.integers(1, 21)), need.frac - int(self.rng.integers(0, 6)), need.signed)
-        legal = legal_reuse_factors(n_in, n_out)
+        legal = legal_reuse_factors(exact.matrix.shape[1], shape[0])
         reuse = legal[self.rng.integers(len(legal))] if self.rng.random() < 0.4 else 1
-        op = Dense(self.tensor("dense", (n_out,), acc), x, weight, bias, modes, reuse)
-        nonzero = int(np.count_nonzero(weight.codes))
-        if nonzero and self.rng.random() < 0.3:
-            return self.add(SparseDense.of(op, reuse_factor=int(self.rng.integers(1, nonzero + 1))))
-        return self.add(op)
+        return make(self.tensor(what, shape, acc), x, weight, bias, modes, reuse)
 
     def affine(self, x: Tensor) -> Tensor:
         if x.format.width > 32:

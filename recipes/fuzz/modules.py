@@ -15,6 +15,8 @@ from torch.nn.utils import parametrize
 
 from compress.fixed import FixedPoint
 from compress.layers import (
+    QuantConv1d,
+    QuantConv2d,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -35,13 +37,16 @@ from compress.layers.ranges import LearnedRange
 from compress.learned.frozen import FrozenActivation, FrozenLinear, finest_grid
 from compress.mask import Mask
 
+_OURS = (QuantLinear, QuantConv1d, QuantConv2d, LearnedRange)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
-def random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+
+def random_module(rng: np.random.Generator, convolutions: bool = True) -> tuple[nn.Module, tuple[int, ...]]:
     """A calibrated network in eval mode, and the shape of a sample. Redrawn where an activation never leaves zero."""
     while True:
         torch.manual_seed(int(rng.integers(1 << 31)))
         try:
-            return _random_module(rng)
+            return _random_module(rng, convolutions)
         except UncalibratedQuantizer:
             continue
 
@@ -49,15 +54,15 @@ def random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]
 def has_power_of_two_scales(model: nn.Module) -> bool:
     """Whether float64 arithmetic holds every number in it: then the module is exact, and the graph must equal it."""
     layers = [m for m in model.modules() if is_quantized(m)]
-    ours = all(isinstance(m, QuantLinear | LearnedRange) and not _has_float_scales(m.spec) for m in layers)
-    return ours and not any(isinstance(m, nn.BatchNorm1d) for m in model.modules())
+    ours = all(isinstance(m, _OURS) and not _has_float_scales(m.spec) for m in layers)
+    return ours and not any(isinstance(m, _NORMS) for m in model.modules())
 
 
 def _has_float_scales(spec: QuantSpec) -> bool:
     return Scale.FLOAT in (spec.weight_scale, spec.activation_scale, spec.input_scale)
 
 
-def _random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+def _random_module(rng: np.random.Generator, convolutions: bool) -> tuple[nn.Module, tuple[int, ...]]:
     if rng.random() < 0.2:
         return _learned_module(rng)
     brevitas = rng.random() < 0.3
@@ -65,10 +70,18 @@ def _random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]
     shape = tuple(int(n) for n in rng.integers(1, 4, size=3 if images else 1))
     if not images:
         shape = (int(rng.integers(1, 10)),)
-    n = int(np.prod(shape))
     layers: list[nn.Module] = [QuantIdentity(spec=replace(_spec(rng), input_scale=Scale.POWER_OF_TWO))]
-    if images:
+    made = shape
+    if convolutions and rng.random() < 0.3:
+        made = shape = tuple(int(n) for n in rng.integers(1, 6, size=int(rng.integers(2, 4))))
+        for _ in range(rng.integers(1, 3)):
+            stage, made = _convolution(rng, made, brevitas)
+            layers += [*stage, *_pool(rng, made)]
+            made = _shape_behind(layers[-1], made) if isinstance(layers[-1], _POOLS) else made
+        layers.append(nn.Flatten())
+    elif images:
         layers.insert(int(rng.integers(0, 2)), nn.Flatten())
+    n = int(np.prod(made))
     depth = int(rng.integers(1, 4))
     for level in range(depth):
         last = level == depth - 1
@@ -95,10 +108,53 @@ def _random_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]
     with torch.no_grad():
         for _ in range(2):
             model(x)
-        for norm_layer in (m for m in model if isinstance(m, nn.BatchNorm1d)):
+        for norm_layer in (m for m in model if isinstance(m, _NORMS)):
             _unsettle(rng, norm_layer)
         model.eval()(x)
     return model, shape
+
+
+def _convolution(
+    rng: np.random.Generator, shape: tuple[int, ...], brevitas: bool
+) -> tuple[list[nn.Module], tuple[int, ...]]:
+    """With any options, perhaps batch norm, an activation; and the shape that is made."""
+    axes, channels = len(shape) - 1, shape[0]
+    float_layer, ours, theirs, norm = _BY_AXES[axes - 1]
+    groups = int(rng.choice([n for n in range(1, channels + 1) if channels % n == 0]))
+    n_out = groups * int(rng.integers(1, 4))
+    while True:
+        kernel, stride, dilation, padding = (tuple(int(n) for n in rng.integers(low, high, size=axes))
+                                             for low, high in ((1, 4), (1, 3), (1, 3), (0, 3)))  # fmt: skip
+        options: dict[str, Any] = {"stride": stride, "dilation": dilation, "padding": padding, "groups": groups}
+        try:
+            made = _shape_behind(float_layer(channels, n_out, kernel, **options), shape)
+            break
+        except RuntimeError:  # a window larger than what there is
+            continue
+    options |= {"padding_mode": "replicate" if rng.random() < 0.1 else "zeros", "bias": bool(rng.random() < 0.8)}
+    if brevitas:
+        by_channel, width = bool(rng.random() < 0.5), int(rng.integers(2, 9))
+        options |= {"weight_bit_width": width, "weight_scaling_per_output_channel": by_channel}
+        layer = theirs(channels, n_out, kernel, **options)
+    else:
+        layer = ours(channels, n_out, kernel, spec=_spec(rng), **options)
+    _sparsify(rng, layer)
+    act = bnn.QuantReLU(bit_width=int(rng.integers(2, 7))) if brevitas else _activation(rng, _spec(rng))
+    return [layer, *([norm(n_out)] if rng.random() < 0.3 else []), act], made
+
+
+def _pool(rng: np.random.Generator, shape: tuple[int, ...]) -> list[nn.Module]:
+    """Perhaps; the mean of a power of two of numbers, which float64 holds."""
+    if rng.random() < 0.5 or min(shape[1:]) < 2:
+        return []
+    largest, mean = _POOLS[2 * len(shape) - 4 :][:2]
+    if rng.random() < 0.4:
+        return [mean(2, int(rng.integers(1, 3)))]
+    return [largest(int(rng.integers(2, 4)), int(rng.integers(1, 3)), 1, ceil_mode=bool(rng.integers(2)))]
+
+
+def _shape_behind(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(layer(torch.zeros(1, *shape)).shape[1:])
 
 
 def _learned_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
@@ -118,9 +174,9 @@ def _learned_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...
     for n_in, n_out in pairwise(sizes):
         layers.append(FrozenLinear(constants(n_out, n_in), constants(n_out) if rng.random() < 0.8 else None))
         if rng.random() < 0.3:
-            layers.append(nn.BatchNorm1d(n_out))
+            layers.append(norm := nn.BatchNorm1d(n_out))
             with torch.no_grad():
-                _unsettle(rng, layers[-1])
+                _unsettle(rng, norm)
         rectify = bool(rng.random() < 0.8)
         layers.append(FrozenActivation(formats(n_out, signed=not rectify), rectify=rectify))
     return nn.Sequential(*layers).eval(), (sizes[0],)
@@ -149,7 +205,7 @@ def _spec(rng: np.random.Generator) -> QuantSpec:
         activation_scale=sometimes(0.15 * (activation_frac is None), scales[1], scales[0]),
         input_scale=sometimes(0.15 * (input_frac is None), scales[1], scales[0]),
         output_width=sometimes(0.15, int(rng.integers(1, 8))),
-        accumulator=sometimes(0.15, FixedPoint(rng.integers(3, 12), rng.integers(0, 5), bool(rng.integers(4)))),
+        accumulator=sometimes(0.15, FixedPoint(int(rng.integers(3, 12)), int(rng.integers(5)), bool(rng.integers(4)))),
     )
 
 
@@ -160,6 +216,13 @@ def _activation(rng: np.random.Generator, spec: QuantSpec) -> nn.Module:
         partial(QuantLeakyReLU, float(rng.choice([0.25, 0.01]))), partial(QuantHardTanh, -0.75, 2.5),
     )  # fmt: skip
     return QuantReLU(spec=spec) if rng.random() < 0.4 else kinds[rng.integers(len(kinds))](spec=spec)
+
+
+_POOLS = (nn.MaxPool1d, nn.AvgPool1d, nn.MaxPool2d, nn.AvgPool2d)
+_BY_AXES: tuple[tuple[Any, ...], ...] = (
+    (nn.Conv1d, QuantConv1d, bnn.QuantConv1d, nn.BatchNorm1d),
+    (nn.Conv2d, QuantConv2d, bnn.QuantConv2d, nn.BatchNorm2d),
+)
 
 
 def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool) -> nn.Module:
@@ -175,17 +238,17 @@ def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool) -> 
     )
 
 
-def _sparsify(rng: np.random.Generator, linear: nn.Module) -> None:
+def _sparsify(rng: np.random.Generator, linear: Any) -> None:
     """Spread the magnitudes; mask some weights, now and then a whole layer."""
     with torch.no_grad():
         linear.weight.mul_(2.0 ** int(rng.integers(-3, 3)))
-    binary = isinstance(linear, QuantLinear) and linear.spec.weight_grid.binary  # has no zero to prune to
+    binary = isinstance(linear, _OURS) and linear.spec.weight_grid.binary  # has no zero to prune to
     if rng.random() < 0.6 and not binary:
         kept = torch.tensor(rng.random(tuple(linear.weight.shape)) < rng.choice([0.0, 0.2, 0.6], p=[0.1, 0.5, 0.4]))
         parametrize.register_parametrization(linear, "weight", Mask(kept))
 
 
-def _unsettle(rng: np.random.Generator, norm: nn.BatchNorm1d) -> None:
+def _unsettle(rng: np.random.Generator, norm: Any) -> None:
     """Statistics and parameters of any sign, a zero among them."""
     size = norm.num_features
     norm.running_mean.copy_(torch.tensor(rng.normal(size=size)))

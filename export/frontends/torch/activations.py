@@ -14,11 +14,14 @@ from export.frontends.functions import (
     RELU,
     RELU6,
     SIGMOID,
+    SILU,
     TANH,
     Activation,
+    gelu,
     hard_tanh,
     leaky_relu,
 )
+from export.frontends.normalizing import softmax
 from export.frontends.torch.lowering import Operand, Site, of_call, of_layer
 from export.frontends.value import Value
 from export.modes import Modes
@@ -37,16 +40,46 @@ def quantized_identity(site: Site, module: nn.Module, x: Operand) -> Value:
     return _quantized(site, module, x)
 
 
-@of_layer(Kind.RELU6, Kind.LEAKY_RELU, Kind.HARD_TANH, Kind.HARD_SIGMOID, Kind.TANH, Kind.SIGMOID)
+@of_layer(
+    Kind.RELU6, Kind.LEAKY_RELU, Kind.HARD_TANH, Kind.HARD_SIGMOID, Kind.TANH, Kind.SIGMOID, Kind.SILU, Kind.GELU
+)  # fmt: skip
 def quantized_activation(site: Site, module: nn.Module, x: Operand) -> Value:
     return _quantized(site, module, site.build.pending(site.label, site.settled(x), _function(site, module)))
 
 
-@of_layer(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid)
+@of_layer(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU)
 def activation(site: Site, module: nn.Module, x: Operand) -> Value:
     """A float layer, taken by the quantizer that follows, or cast to its precision."""
     precision = None if isinstance(module, _NO_NEW_NUMBERS) else site.precision
     return site.build.activate(site.label, site.settled(x), _function(site, module), precision)
+
+
+@of_layer(nn.Softmax)
+def softmax_layer(site: Site, module: nn.Softmax, x: Operand) -> Value:
+    return softmax_call(site, x, module.dim)
+
+
+@of_call(torch.softmax, nn.functional.softmax, "softmax")
+def softmax_call(site: Site, x: Operand, dim: int | None = None, _stacklevel: int = 3, dtype: object = None) -> Value:
+    if dtype is not None or not isinstance(_stacklevel, int):  # the latter is torch.softmax's third argument
+        raise site.refusal("converts its result to another type; leave out dtype")
+    value = site.settled(x)
+    if dim not in (-1, len(value.tensor.shape)):
+        raise site.refusal(f"takes a softmax over dim={dim}; over the features of one sample it is dim=-1")
+    return softmax(site.build, site.label, value, site.precision)
+
+
+@of_layer(nn.LogSoftmax)
+def log_softmax_layer(site: Site, module: nn.LogSoftmax, x: Operand) -> Value:
+    return log_softmax(site)
+
+
+@of_call(torch.log_softmax, nn.functional.log_softmax, "log_softmax")
+def log_softmax(site: Site, *arguments: object, **named: object) -> Value:
+    raise site.refusal(
+        "the logarithm of a softmax belongs to the loss; export the part before it, whose largest output is at the "
+        "same place"
+    )
 
 
 @of_call(torch.relu, nn.functional.relu, "relu")
@@ -83,15 +116,18 @@ def _function(site: Site, module: nn.Module) -> Activation:
         case nn.ReLU6() | layers.QuantReLU6():
             return RELU6
         case nn.LeakyReLU() | layers.QuantLeakyReLU():
-            if (leaky := leaky_relu(module.negative_slope)) is None:
-                raise site.refusal(f"has the slope {module.negative_slope}; use one from 0 to 1")
-            return leaky
+            return leaky_relu(module.negative_slope)
         case nn.Hardtanh() | layers.QuantHardTanh():
             return hard_tanh(module.min_val, module.max_val)
         case nn.Hardsigmoid() | layers.QuantHardSigmoid():
             return HARD_SIGMOID
-        case nn.Tanh() | layers.QuantTanh():
+        case nn.GELU() | layers.QuantGELU():
+            return gelu(module.approximate)
+    match layers.kind(module), module:  # Brevitas's own layers among them
+        case (Kind.TANH, _) | (_, nn.Tanh()):
             return TANH
-        case nn.Sigmoid() | layers.QuantSigmoid():
+        case (Kind.SIGMOID, _) | (_, nn.Sigmoid()):
             return SIGMOID
+        case (Kind.SILU, _) | (_, nn.SiLU()):
+            return SILU
     raise AssertionError(f"{site.label}: {module} is registered and has no function")

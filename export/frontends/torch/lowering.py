@@ -1,10 +1,10 @@
 """Which layer and which call of torch has a lowering: tables that the files beside this one fill.
 
-    @of_layer(nn.Flatten)
-    def flatten(site: Site, module: nn.Flatten, x: Operand) -> Operand: ...
+    @of_layer(nn.PReLU)
+    def prelu(site: Site, module: nn.PReLU, x: Operand) -> Value: ...
 
-    @of_call(torch.flatten, "flatten")
-    def flatten_call(site: Site, x: Operand, start_dim: int = 0, end_dim: int = -1) -> Operand: ...
+    @of_call(torch.argmax, "argmax")
+    def arg_max(site: Site, x: Operand, dim: int | None = None, keepdim: bool = False) -> Value: ...
 
 A lowering gets the operands in the places of the tensors, and every other argument as the user wrote it. Calls that
 ``compress.quantize`` knows as layers (``F.max_pool2d``) are lowered as those, and need no entry of their own.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from numpy.typing import NDArray
 from torch import nn
 
 from compress import layers
@@ -25,8 +26,23 @@ from export.frontends.value import Raw, UnsupportedLayer, Value
 
 #: What stands for a tensor of the user's model.
 Operand: TypeAlias = Value | Raw
-Lowering: TypeAlias = Callable[..., Operand]
+Lowering: TypeAlias = Callable[..., Any]
 _Made = TypeVar("_Made", bound=Lowering)
+
+
+class Batch:
+    """The number of samples, whatever it is: what ``x.shape[0]`` says."""
+
+
+BATCH = Batch()
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A parameter or a buffer that a forward of the user's reads by itself."""
+
+    name: str
+    values: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ class Site:
 _LAYERS: dict[type[nn.Module], Lowering] = {}
 _KINDS: dict[layers.Kind, Lowering] = {}
 _CALLS: dict[Any, Lowering] = {}
+_OF_CONSTANTS: set[Any] = set()
 
 
 def of_layer(*known: type[nn.Module] | layers.Kind) -> Callable[[_Made], _Made]:
@@ -69,11 +86,13 @@ def of_layer(*known: type[nn.Module] | layers.Kind) -> Callable[[_Made], _Made]:
     return register
 
 
-def of_call(*targets: Any) -> Callable[[_Made], _Made]:
-    """Registers the lowering of functions, and of methods by name."""
+def of_call(*targets: Any, constants: bool = False) -> Callable[[_Made], _Made]:
+    """Registers the lowering of functions, and of methods by name; with ``constants`` one that takes those too."""
 
     def register(lowering: _Made) -> _Made:
         _CALLS.update(dict.fromkeys(targets, lowering))
+        if constants:
+            _OF_CONSTANTS.update(targets)
         return lowering
 
     return register
@@ -87,6 +106,10 @@ def layer_lowering(module: nn.Module) -> Lowering | None:
 
 def call_lowering(target: Any) -> Lowering | None:
     return _CALLS.get(target)
+
+
+def takes_constants(target: Any) -> bool:
+    return target in _OF_CONSTANTS
 
 
 def is_whole(module: nn.Module) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import fx, nn
 
 from compress.fixed import FixedPoint
@@ -14,13 +18,30 @@ from compress.quantize import UnsupportedLayer as UnsupportedCall
 from export.frontends.builder import Builder
 from export.frontends.precision import Precision
 from export.frontends.torch.in_place import later_reader
-from export.frontends.torch.lowering import Lowering, Operand, Site, call_lowering, is_whole, layer_lowering
-from export.frontends.value import Raw, UnsupportedLayer
+from export.frontends.torch.lowering import (
+    Batch,
+    Constant,
+    Lowering,
+    Operand,
+    Site,
+    call_lowering,
+    is_whole,
+    layer_lowering,
+    takes_constants,
+)
+from export.frontends.value import Raw, UnsupportedLayer, Value
 from export.ir import Graph
 
 _CURE = (
     "replace it by one that has one (export.frontends.torch.supported() lists them), or leave it out of the exported "
     "part"
+)
+
+
+#: What is computed with sizes.
+_ON_SIZES = (
+    *(operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod),
+    *(operator.neg, operator.pow, len, int, max, min, round, math.ceil, math.floor, math.prod, math.sqrt),
 )
 
 
@@ -37,26 +58,25 @@ class Walk:
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
-        input_shape: tuple[int, ...],
+        input_shapes: Sequence[tuple[int, ...]],
         name: str,
         input_format: FixedPoint | None,
         precision: Precision | Mapping[str, Precision] | None,
     ) -> None:
         self.modules = modules
-        self.input_shape = input_shape
+        self.input_shapes = input_shapes
         self.input_format = input_format
         self.precision = precision
         self.build = Builder(name)
 
     def graph(self, traced: fx.Graph) -> Graph:
         known: dict[fx.Node, Any] = {}
+        shapes = iter(self._shapes(traced))
         for node in traced.nodes:
             label = str(node.target) if node.op in ("call_module", "get_attr", "placeholder") else _call(node)
             match node.op:
                 case "placeholder":
-                    if known:
-                        raise UnsupportedLayer(f"{label}: the model has several inputs; export it for one of them")
-                    known[node] = self._enter(label)
+                    known[node] = self._enter(label, next(shapes))
                 case "output":
                     result = node.args[0]
                     if not isinstance(result, fx.Node):
@@ -64,21 +84,46 @@ class Walk:
                         raise UnsupportedLayer(f"output: the model returns a {kind}, not one tensor")
                     return self.build.graph(self.build.leave(Site("output", self.build).settled(known[result])))
                 case "get_attr":
-                    raise UnsupportedLayer(f"{label}: a bare parameter is part of the computation; put it in a layer")
+                    known[node] = Constant(label, self._attribute(label))
                 case _:
                     self._check_in_place(label, node)
                     known[node] = self._lower(label, node, known)
         raise UnsupportedLayer("the model returns nothing")
 
-    def _enter(self, label: str) -> Operand:
+    def _shapes(self, traced: fx.Graph) -> Sequence[tuple[int, ...]]:
+        """One for each input."""
+        inputs = [str(node.target) for node in traced.nodes if node.op == "placeholder"]
+        if len(inputs) != len(self.input_shapes):
+            raise UnsupportedLayer(
+                f"{', '.join(inputs)}: the model has {len(inputs)} inputs, input_shape says {len(self.input_shapes)}; "
+                "give one shape for each, input_shape=[(3, 8, 8), (4,)]"
+            )
+        return self.input_shapes
+
+    def _enter(self, label: str, shape: tuple[int, ...]) -> Operand:
         if self.input_format is None:
-            return Raw(label, self.input_shape)
-        return self.build.enter(label, self.input_shape, self.input_format)
+            return Raw(label, shape, shape)
+        return self.build.enter(label, shape, self.input_format)
+
+    def _attribute(self, label: str) -> NDArray[Any]:
+        """A parameter, a buffer, or a plain tensor on a module; indices stay integers."""
+        owner, _, name = label.rpartition(".")
+        held = getattr(self.modules[owner], name)
+        if not isinstance(held, torch.Tensor):
+            raise UnsupportedLayer(f"{label}: is a {type(held).__name__}, where a tensor is needed")
+        held = held.detach().cpu()
+        return np.asarray(held.double().numpy() if held.is_floating_point() else held.numpy())
 
     def _lower(self, label: str, node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:
         site = Site(label, self.build, self._precision(label))
         args: Any = fx.node.map_arg(node.args, known.__getitem__)
         kwargs: Any = fx.node.map_arg(node.kwargs, known.__getitem__)
+        operands = list(_operands((args, kwargs)))
+        if not operands or (node.target is operator.getitem and isinstance(args[0], tuple)):
+            return _evaluated(site, node, args, kwargs)
+        bare = next((each for each in operands if isinstance(each, Constant)), None)
+        if bare is not None and not takes_constants(node.target):
+            raise UnsupportedLayer(f"{bare.name}: a bare parameter is part of the computation; put it in a layer")
         if node.op == "call_module":
             if len(args) != 1 or kwargs or not isinstance(args[0], Operand):
                 raise site.refusal(f"is called with {len(args) + len(kwargs)} arguments, not with one tensor alone")
@@ -91,8 +136,6 @@ class Walk:
             raise UnsupportedLayer(str(error)) from error
         if layer is not None and args:
             return self._module(site, layer, args[0])
-        if (node.target is getattr and node.args[1:] == ("shape",)) or node.target in ("size", operator.getitem):
-            raise site.refusal("reshapes by hand, which hides the axes; use nn.Flatten() or x.flatten(1)")
         raise site.refusal(f"this call has no exact lowering; {_CURE}")
 
     def _module(self, site: Site, module: nn.Module, x: Operand) -> Operand:
@@ -122,6 +165,33 @@ def _given(lowering: Lowering, site: Site, args: Any, kwargs: Any) -> Any:
         return lowering(site, *args, **renamed)
     except TypeError as error:
         raise site.refusal(f"is called in a way that has no exact lowering: {error}") from error
+
+
+def _operands(arguments: Any) -> Iterator[Operand | Constant]:
+    """Whatever stands for a tensor among the arguments of a call."""
+    match arguments:
+        case Value() | Raw() | Constant():
+            yield arguments
+        case dict():
+            yield from _operands(tuple(arguments.values()))
+        case slice():
+            yield from _operands((arguments.start, arguments.stop, arguments.step))
+        case tuple() | list():
+            for each in arguments:
+                yield from _operands(each)
+
+
+def _evaluated(site: Site, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """A call on sizes, which Python knows, or on the operands that a movement made, as in ``x.shape[2] // 2``."""
+    taking_apart = node.target in (operator.getitem, len)
+    if any(isinstance(each, Batch) for each in (*args, *kwargs.values())) and not taking_apart:
+        raise site.refusal("computes with the number of samples; every sample has to stay by itself")
+    if node.op == "call_function" and node.target in _ON_SIZES:
+        try:
+            return node.target(*args, **kwargs)
+        except (IndexError, TypeError, ValueError, ArithmeticError) as error:
+            raise site.refusal(f"does not work on samples of this shape ({error})") from error
+    raise site.refusal(f"this call has no exact lowering; {_CURE}")
 
 
 def _described(module: nn.Module) -> str:

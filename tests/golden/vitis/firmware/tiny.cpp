@@ -5,10 +5,10 @@
 #include "qapsule/channel_cast.h"
 #include "qapsule/clip.h"
 #include "qapsule/dense.h"
-#include "qapsule/flatten.h"
 #include "qapsule/input.h"
 #include "qapsule/maximum.h"
 #include "qapsule/relu.h"
+#include "qapsule/reshape.h"
 #include "qapsule/sparse_dense.h"
 #include "qapsule/threshold.h"
 #include "qapsule/trace.h"
@@ -52,7 +52,7 @@ void tiny(const x_t x_in[6], largest_t largest_out[2]) {
 
     flat_t flat[6];
     QAPSULE_PARTITION(flat, 0)
-    qapsule::flatten(affine, flat);
+    qapsule::reshape(affine, flat);
     QAPSULE_TRACE("flat", flat)
 
     fc_t fc[4];

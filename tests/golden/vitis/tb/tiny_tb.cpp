@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
             std::printf("FAILED: the vectors in %s end before sample %d of 3\n", folder.c_str(), samples + 1);
             return 1;
         }
-        tiny(x_in, largest_out);
+        ::tiny(x_in, largest_out);
         mismatches += differences("largest_out", samples, largest_out, largest_out_expected);
     }
     std::printf("%s: %d samples, %d mismatches\n", mismatches ? "FAILED" : "PASSED", samples, mismatches);

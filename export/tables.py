@@ -1,0 +1,299 @@
+"""The constants of each op as its kernel wants them: arrays of literals, and the types of their entries.
+
+An op whose constants are not simply its fields registers its arrangement with :func:`constants`. What a vendor spells
+in its own way, the number types, is listed as :class:`SignalType`, :class:`ConstantType` and :class:`IndexType` and
+spelled by the backend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.fixed import Codes, FixedPoint
+from export.casts import channels_by_format
+from export.ir import Const, GraphError, Op
+from export.movement import NOWHERE
+from export.ops import (
+    Affine,
+    BinaryDense,
+    ChannelCast,
+    Clip,
+    Conv,
+    Dense,
+    Modes,
+    Rearrange,
+    Softmax,
+    SparseDense,
+    SumPool,
+    Threshold,
+    along_channels,
+)
+from export.softmax import TO_INDEX, TO_MANTISSA
+
+
+@dataclass(frozen=True)
+class SignalType:
+    """The type of a tensor; ``modes`` is what happens to a value assigned to it, None where every value fits."""
+
+    name: str
+    format: FixedPoint
+    modes: Modes | None
+
+
+@dataclass(frozen=True)
+class ConstantType:
+    """The type of the entries of a table."""
+
+    name: str
+    format: FixedPoint
+
+
+@dataclass(frozen=True)
+class IndexType:
+    """An unsigned integer type for indices below ``count``."""
+
+    name: str
+    count: int
+
+    @property
+    def bits(self) -> int:
+        return max(1, (self.count - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class PacketType:
+    """The type of what travels through a stream: so many ``channels`` of the type ``element``."""
+
+    name: str
+    element: str
+    channels: int
+
+
+@dataclass(frozen=True)
+class StreamType:
+    """The type of a stream of the type ``packet``; a sample is so many ``packets``."""
+
+    name: str
+    packet: str
+    packets: int
+
+
+TypeName = SignalType | ConstantType | IndexType
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant array: its C++ declarator and one row of literals per line."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    rows: tuple[str, ...]
+
+    @property
+    def suffix(self) -> str:
+        return "".join(f"[{n}]" for n in self.shape)
+
+    @property
+    def declarator(self) -> str:
+        return self.name + self.suffix
+
+    @property
+    def nested(self) -> bool:
+        return len(self.shape) > 1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The constants of an op as its kernel wants them: arrays of literals by name, and the types of their entries."""
+
+    entries: Mapping[str, tuple[str, NDArray[np.str_]]]
+    types: tuple[TypeName, ...]
+
+
+@singledispatch
+def constants(op: Op, name: str) -> Parts:
+    """The constants of ``op``, whose identifier is ``name``, as its kernel wants them."""
+    return parts_of(op, name, {f: c.codes for f, c in op.constants.items()})
+
+
+@constants.register
+def _(op: Dense, name: str) -> Parts:
+    weight = op.weight.codes
+    if op.reuse_factor > 1:  # one row per step, in input-major order
+        weight = weight.T.reshape(op.reuse_factor, -1)
+    return parts_of(op, name, {"weight": weight, "bias": op.bias.codes})
+
+
+@constants.register
+def _(op: SparseDense, name: str) -> Parts:
+    # An array of C++ has an entry; that of a layer without weights adds nothing.
+    places = list(zip(op.rows, op.cols, strict=True)) or [(0, 0)]
+    codes = op.weight.codes if op.rows else np.zeros(1, dtype=np.int64)
+    weights = literals(f"{name}: weight", Const(codes, op.weight.format))
+    packed = np.array([f"{{{i}, {j}, {w}}}" for (i, j), w in zip(places, weights, strict=True)])
+    bias = parts_of(op, name, {"bias": op.bias.codes})
+    return Parts(
+        {"entries": (f"qapsule::coo<{name}_weight_t, {name}_row_t, {name}_col_t>", packed), **bias.entries},
+        (
+            ConstantType(f"{name}_weight_t", op.weight.format),
+            IndexType(f"{name}_row_t", op.x.size),
+            IndexType(f"{name}_col_t", op.output.size),
+            *bias.types,
+        ),
+    )
+
+
+@constants.register
+def _(op: Conv, name: str) -> Parts:
+    """Fully parallel, the weights of each output channel that are not zero; else one row per step, input-major."""
+    if op.reuse_factor > 1:
+        return parts_of(op, name, {"weight": op.matrix.T.reshape(op.reuse_factor, -1), "bias": op.bias.codes})
+    bias = parts_of(op, name, {"bias": op.bias.codes})
+    channels, inputs = op.matrix.shape
+    # An array of C++ has an entry, and each row as many as the longest.
+    used = np.count_nonzero(op.matrix, axis=1)
+    longest = max(1, int(used.max()))
+    order = np.argsort(op.matrix == 0, axis=1, kind="stable")[:, :longest]
+    weights = literals(f"{op.name}: weight", Const(np.take_along_axis(op.matrix, order, axis=1), op.weight.format))
+    packed = [f"{{{i}, {w}}}" for i, w in zip(order.flat, weights.flat, strict=True)]
+    return Parts(
+        {
+            "taps": (f"qapsule::tap<{name}_weight_t, {name}_input_t>", np.array(packed).reshape(channels, longest)),
+            "used": (f"{name}_used_t", used.astype(str)),
+            **bias.entries,
+        },
+        (
+            ConstantType(f"{name}_weight_t", op.weight.format),
+            IndexType(f"{name}_input_t", inputs),
+            IndexType(f"{name}_used_t", longest + 1),
+            *bias.types,
+        ),
+    )
+
+
+@constants.register
+def _(op: SumPool, name: str) -> Parts:
+    weight = parts_of(op, name, {"weight": op.weight.codes})
+    return Parts(weight.entries, (SignalType(f"{name}_sum_t", op.sum_format, None), *weight.types))
+
+
+@constants.register
+def _(op: ChannelCast, name: str) -> Parts:
+    """The elements of each format, and those of none."""
+    index = IndexType(f"{name}_index_t", op.output.size)
+    elements = np.arange(op.output.size).reshape(op.output.shape)
+    entries: dict[str, tuple[str, NDArray[np.str_]]] = {}
+    types: list[TypeName] = [index]
+    for fmt, channels in channels_by_format(op.formats).items():
+        field = "zero" if fmt is None else f"format{len(types) - 1}"
+        entries[field] = (index.name, elements[channels].ravel().astype(str))
+        if fmt is not None:
+            types.append(SignalType(f"{name}_{field}_t", fmt, op.modes))
+    return Parts(entries, tuple(types))
+
+
+@constants.register
+def _(op: BinaryDense, name: str) -> Parts:
+    """32 weights in a word, the first in its lowest bit."""
+    outputs, inputs = op.weight.shape
+    padded = np.zeros((outputs, -(-inputs // 32) * 32), dtype=np.int64)
+    padded[:, :inputs] = op.weight.codes
+    words = (padded.reshape(outputs, -1, 32) << np.arange(32)).sum(axis=2)
+    spelled = np.array([f"0x{word:08x}u" for word in words.ravel().tolist()]).reshape(words.shape)
+    unit = literals(f"{op.name}: unit", Const(np.array([1]), op.count))
+    offset = parts_of(op, name, {"offset": op.offset.codes})
+    return Parts(
+        {"weight": ("unsigned", spelled), **offset.entries, "unit": (f"{name}_unit_t", unit)},
+        (*offset.types, ConstantType(f"{name}_unit_t", op.count), SignalType(f"{name}_count_t", op.count, None)),
+    )
+
+
+@constants.register
+def _(op: Softmax, name: str) -> Parts:
+    parts = parts_of(op, name, {field: const.codes for field, const in op.constants.items()})
+    signals = (
+        SignalType(f"{name}_index_t", op.index, TO_INDEX),
+        SignalType(f"{name}_mantissa_t", op.mantissa, TO_MANTISSA),
+        SignalType(f"{name}_sum_t", op.sums, None),
+        SignalType(f"{name}_term_t", op.exponentials.format, None),
+        SignalType(f"{name}_inverse_t", op.reciprocals.format, None),
+    )
+    return Parts(parts.entries, (*parts.types, *signals))
+
+
+@constants.register(Affine)
+@constants.register(Clip)
+@constants.register(Threshold)
+def _(op: Affine | Clip | Threshold, name: str) -> Parts:
+    """Per channel becomes per element, the shape of the kernels."""
+    shape = op.output.shape
+
+    def spread(codes: Codes) -> Codes:
+        return np.broadcast_to(along_channels(codes, shape), shape).ravel()
+
+    tables = {f: c.codes for f, c in op.constants.items()}
+    if isinstance(op, Threshold):
+        level, step = op.level.codes, op.step.codes
+        if level.shape[1] == 0:  # a constant: an array of C++ has an entry, and its step changes nothing
+            level, step = np.zeros((len(level), 1), dtype=np.int64), np.zeros(len(level), dtype=np.int64)
+        return parts_of(op, name, {
+            "level": np.stack([spread(column) for column in level.T], axis=1),
+            "start": spread(op.start.codes),
+            "step": spread(step) if step.ndim == 1 else np.stack([spread(column) for column in step.T], axis=1),
+        })  # fmt: skip
+    return parts_of(op, name, {f: spread(codes) for f, codes in tables.items()})
+
+
+@constants.register
+def _(op: Rearrange, name: str) -> Parts:
+    """The sources, and what stands where there is none: one element beyond the last."""
+    index = IndexType(f"{name}_source_t", op.x.size + op.is_filled)
+    source = np.where(op.sources == NOWHERE, op.x.size, op.sources).ravel()
+    entries, types = {"source": (index.name, source.astype(str))}, [index]
+    if not op.is_filled:
+        return Parts(entries, tuple(types))
+    fill = Const(np.array([op.fill], dtype=object), op.output.format)
+    return Parts(
+        entries | {"fill": (f"{name}_fill_t", literals(f"{op.name}: fill", fill))},
+        (*types, ConstantType(f"{name}_fill_t", fill.format)),
+    )
+
+
+def literals(where: str, const: Const) -> NDArray[np.str_]:
+    """Shortest decimals that parse to exactly the codes. Raises GraphError where a double cannot hold one."""
+    frac = const.format.frac
+    flat = [int(c) for c in const.codes.ravel()]
+    try:
+        values = [math.ldexp(code, -frac) for code in flat]
+        wrong = next((c for c, v in zip(flat, values, strict=True) if math.ldexp(v, frac) != c), None)
+    except OverflowError:
+        wrong = max(flat, key=abs)
+    if wrong is not None:
+        raise GraphError(
+            f"{where}: the code {wrong} of {const.format} needs more than the 53 significant bits, or the range, of a "
+            "C++ literal; use a narrower format"
+        )
+    return np.array([repr(v) for v in values], dtype=str).reshape(const.shape)
+
+
+def parts_of(op: Op, name: str, arranged: Mapping[str, Codes]) -> Parts:
+    consts = op.constants
+    return Parts(
+        {
+            field: (f"{name}_{field}_t", literals(f"{op.name}: {field}", Const(codes, consts[field].format)))
+            for field, codes in arranged.items()
+        },
+        tuple(ConstantType(f"{name}_{field}_t", consts[field].format) for field in arranged),
+    )
+
+
+def table_of(name: str, entry_type: str, entries: NDArray[np.str_]) -> Table:
+    rows = entries.reshape(-1, entries.shape[-1]) if entries.ndim > 1 else entries.reshape(1, -1)
+    return Table(name, entry_type, entries.shape, tuple(", ".join(row) for row in rows.tolist()))

@@ -1,0 +1,150 @@
+/// \file
+/// Constants that are stored as codes: three times over, or loaded while the design runs.
+///
+/// A word is a code in two's complement, cut off at the width of its number. Triple modular redundancy takes what two of
+/// three copies say, bit by bit; copies that stand in the source are volatile, since what a compiler may not assume to
+/// be equal it does not merge.
+
+#ifndef QAPSULE_VOTER_H
+#define QAPSULE_VOTER_H
+
+#include <type_traits>
+
+#include "pragmas.h"
+
+namespace qapsule {
+
+template <class W, class Row, class Col>
+struct coo;
+template <class W, class Index>
+struct tap;
+
+/// The majority of each bit of three words: one wrong copy changes nothing.
+template <class Word>
+constexpr Word vote(Word a, Word b, Word c) {
+    static_assert(std::is_unsigned<Word>::value, "qapsule::vote: the copies are codes in unsigned words");
+    typedef decltype(Word() + 0U) wide;  // C++ computes with no narrower words, and with these unsigned
+    return static_cast<Word>((wide(a) & wide(b)) | (wide(a) & wide(c)) | (wide(b) & wide(c)));
+}
+
+namespace detail {
+
+/// void for a table of entries; a table of rows has a function of its own.
+template <class T>
+using plain = typename std::enable_if<!std::is_array<T>::value>::type;
+
+// The number with this code, as each type takes it; the others do not compile.
+template <class T>
+auto restore(T& x, unsigned long long code) -> decltype(void(x.range() = code)) {
+    x.range() = code;
+}
+template <class T>
+auto restore(T& x, unsigned long long code) -> decltype(x.template slc<T::width>(0), void()) {
+    const decltype(x.template slc<T::width>(0)) bits(code);
+    x.set_slc(0, bits);
+}
+template <class T>
+auto restore(T& x, unsigned long long code) -> decltype(void(T::from_raw(typename T::raw_type()))) {
+    // The bits above the width are those of the sign.
+    constexpr unsigned long long sign = T::is_signed ? 1ULL << (T::width - 1) : 0;
+    x = T::from_raw(static_cast<typename T::raw_type>((code ^ sign) - sign));
+}
+template <class T>
+auto restore(T& x, unsigned long long code) -> typename std::enable_if<std::is_integral<T>::value>::type {
+    x = static_cast<T>(code);
+}
+
+template <class Word, int FIELDS>
+void majority(Word (&words)[FIELDS], const volatile Word (&a)[FIELDS], const volatile Word (&b)[FIELDS],
+              const volatile Word (&c)[FIELDS]) {
+    QAPSULE_INLINE
+    QAPSULE_UNROLLED(fields)
+    for (int k = 0; k < FIELDS; ++k) {
+        QAPSULE_UNROLL
+        words[k] = vote<Word>(a[k], b[k], c[k]);
+    }
+}
+
+/// The words of one entry of a table: a number is one, an entry with indices has one for each field.
+template <class T, class Word>
+void assemble(T& entry, const Word (&words)[1]) {
+    restore(entry, words[0]);
+}
+template <class W, class Row, class Col, class Word>
+void assemble(coo<W, Row, Col>& entry, const Word (&words)[3]) {
+    restore(entry.row, words[0]);
+    restore(entry.col, words[1]);
+    restore(entry.weight, words[2]);
+}
+template <class W, class Index, class Word>
+void assemble(tap<W, Index>& entry, const Word (&words)[2]) {
+    restore(entry.input, words[0]);
+    restore(entry.weight, words[1]);
+}
+
+}  // namespace detail
+
+/// table[i] = what two of the three copies of its words say.
+template <class T, class Word, int N, int FIELDS>
+detail::plain<T> vote(const volatile Word (&a)[N][FIELDS], const volatile Word (&b)[N][FIELDS],
+                      const volatile Word (&c)[N][FIELDS], T (&table)[N]) {
+    QAPSULE_INLINE
+    QAPSULE_UNROLLED(entries)
+    for (int i = 0; i < N; ++i) {
+        QAPSULE_UNROLL
+        Word words[FIELDS];
+        detail::majority(words, a[i], b[i], c[i]);
+        detail::assemble(table[i], words);
+    }
+}
+
+/// The same for a table of rows, whose entries follow each other in the copies.
+template <class T, class Word, int N, int FIELDS, int ROWS, int COLUMNS>
+void vote(const volatile Word (&a)[N][FIELDS], const volatile Word (&b)[N][FIELDS],
+          const volatile Word (&c)[N][FIELDS], T (&table)[ROWS][COLUMNS]) {
+    static_assert(N == ROWS * COLUMNS, "qapsule::vote: the copies must have an entry for each of the table");
+    QAPSULE_INLINE
+    QAPSULE_UNROLLED(rows)
+    for (int row = 0; row < ROWS; ++row) {
+        QAPSULE_UNROLL
+        QAPSULE_UNROLLED(columns)
+        for (int column = 0; column < COLUMNS; ++column) {
+            QAPSULE_UNROLL
+            const int i = row * COLUMNS + column;
+            Word words[FIELDS];
+            detail::majority(words, a[i], b[i], c[i]);
+            detail::assemble(table[row][column], words);
+        }
+    }
+}
+
+/// table[i] = what its words say, which are stored once.
+template <class T, class Word, int N, int FIELDS>
+detail::plain<T> load(const Word (&words)[N][FIELDS], T (&table)[N]) {
+    QAPSULE_INLINE
+    QAPSULE_UNROLLED(entries)
+    for (int i = 0; i < N; ++i) {
+        QAPSULE_UNROLL
+        detail::assemble(table[i], words[i]);
+    }
+}
+
+/// The same for a table of rows.
+template <class T, class Word, int N, int FIELDS, int ROWS, int COLUMNS>
+void load(const Word (&words)[N][FIELDS], T (&table)[ROWS][COLUMNS]) {
+    static_assert(N == ROWS * COLUMNS, "qapsule::load: there must be words for each entry of the table");
+    QAPSULE_INLINE
+    QAPSULE_UNROLLED(rows)
+    for (int row = 0; row < ROWS; ++row) {
+        QAPSULE_UNROLL
+        QAPSULE_UNROLLED(columns)
+        for (int column = 0; column < COLUMNS; ++column) {
+            QAPSULE_UNROLL
+            detail::assemble(table[row][column], words[row * COLUMNS + column]);
+        }
+    }
+}
+
+}  // namespace qapsule
+
+#endif  // QAPSULE_VOTER_H

@@ -1,0 +1,190 @@
+"""What each op has at hand in a stream, and which designs, backends and names there are."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from designs import mlp
+from planes import random_plane, residual, small
+from torch import nn
+
+from compress.fixed import FixedPoint
+from compress.layers import QuantSpec, calibrate
+from compress.quantize import quantize
+from export import emulate, to_hls
+from export.backend import BackendError
+from export.backends.emulator import EMULATOR
+from export.backends.vitis import VITIS
+from export.conv import Conv
+from export.firmware import Firmware
+from export.ir import Const, Graph, Op, Tensor
+from export.movement import Rearrange
+from export.ops import Concat, Input, Maximum, MaxPool, Reshape, SumPool
+from export.streams import Access, ByPacket, Folded, Gathered, Io, Whole, Windowed, access, packets
+from export.windows import Adaptive, Sliding, Window
+
+X = Tensor("x", (4, 3, 6), FixedPoint(5, 2))
+
+
+def pool(kind: type[MaxPool] | type[SumPool], *axes: Sliding | Adaptive, weights: int = 1) -> Op:
+    window = Window(axes)
+    if kind is MaxPool:
+        return MaxPool(Tensor("y", (4, *window.positions), X.format), X, window)
+    weight = Const(np.ones(weights, dtype=int), FixedPoint(2, 0))
+    return SumPool(Tensor("y", (4, *window.positions), FixedPoint(20, 2)), X, window, weight)
+
+
+def conv(*axes: Sliding) -> Op:
+    window = Window(axes)
+    weight = Const(np.ones((2, 4, *window.kernel), dtype=int), FixedPoint(2, 0))
+    y = Tensor("y", (2, *window.positions), FixedPoint(20, 2))
+    return Conv(y, X, weight, Const([1, 2], FixedPoint(3, 0)), window=window)
+
+
+def moved(source: np.ndarray, x: Tensor = X) -> Op:
+    return Rearrange(Tensor("y", source.shape, x.format), x, tuple(source.ravel().tolist()))
+
+
+PLACES = np.arange(X.size).reshape(X.shape)
+ONE = Tensor("one", (4, 1, 1), X.format)
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        (conv(Sliding(3, 3, 1, 1, 1, 1), Sliding(6, 3, 2, 2, 1, 1)), Windowed),
+        (conv(Sliding(3, 1), Sliding(6, 1)), Windowed),
+        (conv(Sliding(3, 1, 1, 1, 1, 1), Sliding(6, 3)), Whole),  # its first windows lie in the padding altogether
+        (pool(MaxPool, Sliding(3, 2), Sliding(6, 2, 2)), Windowed),
+        (pool(MaxPool, Adaptive(3, 2), Sliding(6, 2, 2)), Whole),
+        (pool(MaxPool, Sliding(3, 3), Sliding(6, 6)), Folded),
+        (pool(SumPool, Sliding(3, 3), Sliding(6, 6, 4)), Folded),
+        (pool(SumPool, Sliding(3, 3), Sliding(6, 3, 3)), Windowed),
+        (pool(SumPool, Sliding(3, 3), Sliding(6, 3, 3), weights=2), Whole),
+        (Concat(Tensor("y", (8, 3, 6), X.format), (X, X), 0), ByPacket),
+        (Concat(Tensor("y", (4, 3, 12), X.format), (X, X), 2), Whole),
+        (moved(PLACES[[2, 2, 0]]), ByPacket),
+        (moved(np.where(np.arange(4)[:, None, None] == 1, -1, PLACES)), ByPacket),
+        (moved(PLACES[:, ::-1]), Gathered),
+        (moved(PLACES[[3, 0], :, 1:]), Gathered),
+        (moved(np.repeat(PLACES, 2, axis=1)), Gathered),
+        (moved(np.pad(PLACES, ((0, 0), (1, 0), (0, 2)), constant_values=-1)), Gathered),
+        (moved(np.pad(PLACES, ((1, 0), (1, 0), (0, 0)), constant_values=-1)), Gathered),
+        (moved(PLACES.transpose(1, 0, 2)), Whole),
+        (moved(np.full(X.shape, -1)), Whole),
+        (moved(np.where(PLACES == 7, -1, PLACES)), Whole),
+        (moved(np.broadcast_to(np.arange(4)[:, None, None], X.shape), ONE), ByPacket),
+        (Maximum(Tensor("y", X.shape, X.format), X, X), ByPacket),
+    ],
+)
+def test_what_a_kernel_has_at_hand(op: Op, kind: type[Access]) -> None:
+    how = access(op)
+    assert type(how) is kind
+    order = list(how.order(op))
+    for tensor in (*op.inputs, op.output):
+        assert order.count(tensor) == packets(tensor)
+    assert (order[0] in op.inputs and order[-1] == op.output) or isinstance(how, Windowed)
+    local = how.local(op)
+    assert type(local) is type(op) and local.output.shape[0] == op.output.shape[0]
+    assert isinstance(how, Whole) or packets(local.output) == 1
+
+
+def test_a_window_lets_go_as_soon_as_its_last_element_is_there() -> None:
+    """Kernel 3, padding 1: the first packet leaves with the second of the second line, one line behind after that."""
+    op = conv(Sliding(3, 3, 1, 1, 1, 1), Sliding(6, 3, 1, 1, 1, 1))
+    order = list(access(op).order(op))
+    read = [order[: place + 1].count(X) for place, tensor in enumerate(order) if tensor == op.output]
+    assert read == [8, 9, 10, 11, 12, 12, 14, 15, 16, 17, 18, 18, *[18] * 6]
+
+
+def test_each_tensor_has_one_writer_and_each_stream_one_reader() -> None:
+    for seed in range(40):
+        network = Firmware(random_plane(np.random.default_rng(seed)), Io.STREAM).network
+        assert network
+        read = [name for part in network.parts for name in part.reads]
+        written = [name for part in network.parts for name in part.writes]
+        assert len(set(read)) == len(read) and len(set(written)) == len(written)
+        assert {fifo.name for fifo in network.fifos} == set(read) & set(written)
+
+
+def test_an_input_that_leaves_and_tensors_that_nobody_reads() -> None:
+    x = Tensor("x", (2, 3), FixedPoint(4, 1))
+    other = Tensor("unused", (3,), FixedPoint(4, 1))
+    network = Firmware(Graph("g", (Input(x), Input(other)), (x,)), Io.STREAM).network
+    assert network
+    assert [(p.reads, p.writes) for p in network.parts] == [(("x_in",), ("x_out",)), (("unused_in",), ())]
+
+
+def test_an_io_is_one_of_two() -> None:
+    assert [Io.of(given) for given in ("parallel", "stream", Io.STREAM)] == [Io.PARALLEL, Io.STREAM, Io.STREAM]
+    with pytest.raises(ValueError, match="there is no io 'io_stream'; choose 'parallel' or 'stream'"):
+        EMULATOR.render(mlp("net", (2, 2)), io="io_stream")
+
+
+def test_a_backend_without_streams_says_so() -> None:
+    arrays = replace(VITIS, name="arrays", ios=(Io.PARALLEL,))
+    assert arrays.render(mlp("net", (2, 2))).files == VITIS.render(mlp("net", (2, 2))).files
+    with pytest.raises(BackendError, match="the backend arrays has no io='stream'; use io='parallel'"):
+        arrays.render(mlp("net", (2, 2)), io="stream")
+
+
+def test_arrays_know_nothing_of_streams() -> None:
+    files = VITIS.render(residual()).files
+    assert not any("stream" in path or path.endswith(("packet.h", "queue.h")) for path in files)
+    assert "stream" not in files["firmware/residual.cpp"] + files["firmware/residual.h"] + files["firmware/types.h"]
+
+
+def test_one_call_exports_and_emulates_a_model_as_streams(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3))
+    network = quantize(network, QuantSpec(weight_width=4, activation_width=5, input_width=6))
+    calibrate(network, torch.randn(50, 1, 4, 4, generator=torch.Generator().manual_seed(0)))
+    project = to_hls(network.eval(), tmp_path / "net", (1, 4, 4), io="stream")
+    assert "QAPSULE_DATAFLOW" in project.files["firmware/network.cpp"]
+    x = np.random.default_rng(0).normal(size=(50, 1, 4, 4))
+    arrays, streams = (emulate(network, (1, 4, 4), io=io) for io in Io)
+    assert streams.io is Io.STREAM
+    expected = arrays.predict_codes(x)
+    assert len(np.unique(expected, axis=0)) > 10 and np.array_equal(streams.predict_codes(x), expected)
+
+
+def names(graph: Graph) -> list[list[str]]:
+    """The tensors that each process makes."""
+    network = Firmware(graph, Io.STREAM).network
+    assert network
+    return [[step.y.name for step in process.steps] for process in network.processes]
+
+
+def test_what_makes_a_packet_of_each_packet_belongs_to_the_process_before() -> None:
+    graph = small()
+    assert names(graph) == [["conv1", "act1"], ["conv2", "act2"], ["sum", "relu"], ["pooled"], ["fc"]]
+    leaving = replace(graph, outputs=(*graph.outputs, graph.ops[1].output))
+    assert names(leaving)[:2] == [["conv1"], ["act1"]]
+    cast = replace(graph.ops[2], output=replace(graph.ops[2].output, name="twice"))
+    read_twice = replace(graph, ops=(*graph.ops[:3], cast, *graph.ops[3:]))
+    assert names(read_twice)[:3] == [["conv1"], ["act1"], ["twice"]]
+
+
+def test_a_flattened_tensor_is_collected_by_the_layer_that_reads_it() -> None:
+    """Not where somebody else reads it, or it leaves: then it is a packet of its own."""
+    graph = small()
+    flat = next(op.output for op in graph if isinstance(op, Reshape))
+    for outputs, widest, read in ((graph.outputs, 3, "pooled"), ((*graph.outputs, flat), 8, "flat_fifo0")):
+        network = Firmware(replace(graph, outputs=outputs), Io.STREAM).network
+        assert network and max(signal.channels for signal in network.carried) == widest
+        assert network.processes[-1].reads == (read,)
+
+
+@pytest.mark.parametrize("tool", ["__VITIS_HLS__", "__VIVADO_HLS__", "QAPSULE_CATAPULT", "__INTELFPGA_COMPILER__"])
+@pytest.mark.parametrize("graph", [small(), random_plane(np.random.default_rng(74), "plane")], ids=["small", "plane"])
+def test_what_each_tool_reads_is_cxx(tool: str, graph: Graph, tmp_path: Path) -> None:
+    """With the labels and the pragmas that an ordinary compiler does not see otherwise."""
+    folder = EMULATOR.render(graph, io="stream").write(tmp_path / "net")
+    flags = ["-std=c++14", "-fsyntax-only", "-Wno-unknown-pragmas", "-Wno-unused-label", f"-D{tool}"]
+    command = ["g++", "-Wall", "-Wextra", "-Werror", *flags, f"firmware/{graph.name}.cpp"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:3000]
