@@ -13,7 +13,7 @@ jet: $(VENV)/.installed
 	$(BIN)/qapsule run jet --out $(OUT) --resume
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -n 2
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -n 2
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -41,8 +41,8 @@ def test_they_cover_what_there_is(cases: list[Case]) -> None:
     kinds = Counter(type(op).__name__ for case in cases for op in case.graph)
     casts, layers = ("Cast", "ChannelCast", "Clip", "Affine", "Threshold"), ("Dense", "SparseDense")
     several = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "BySign", "ArgMax")
-    windowed = ("Conv", "MaxPool", "SumPool")
-    for name in ("Input", "ReLU", "Reshape", "Rearrange", "Concat", *casts, *layers, *several, *windowed):
+    windowed, tables = ("Conv", "MaxPool", "SumPool"), ("Table", "Softmax", "BinaryDense")
+    for name in ("Input", "ReLU", "Reshape", "Rearrange", "Concat", *casts, *layers, *several, *windowed, *tables):
         assert kinds[name], name
     assert any(isinstance(op, Input) and op.formats for case in cases for op in case.graph)
     modes = {op.modes for case in cases for op in case.before if getattr(op, "modes", None) is not None}

@@ -35,6 +35,7 @@ from export.ops import (
     SparseDense,
     SumOfProducts,
     SumPool,
+    Table,
     Threshold,
 )
 from export.reuse import legal_reuse_factors
@@ -78,7 +79,7 @@ def random_graph(rng: np.random.Generator) -> Graph:
     draw = _Draw(rng)
     x = draw.enter()
     makers = (draw.cast, draw.by_channel, draw.relu, draw.clip, draw.activation, draw.affine, draw.threshold,
-              draw.requantize, draw.maximum)  # fmt: skip
+              draw.table, draw.requantize, draw.maximum)  # fmt: skip
     for _ in range(rng.integers(1, 4)):
         x = draw.dense(draw.narrow(x))
         for _ in range(rng.integers(0, 4)):
@@ -161,6 +162,15 @@ class _Draw:
         except FixedPointError:
             return a
         return self.add(Maximum(self.tensor("max", x.shape, fmt), a, b))
+
+    def table(self, x: Tensor) -> Tensor:
+        """Any results at all, for all channels or for each."""
+        low, high = self.reach[x].range
+        if high - low >= 1 << 9:
+            return self.cast(x)
+        fmt, rows = random_format(self.rng, 8), 1 if self.rng.random() < 0.5 else x.shape[0]
+        entries = Const(random_codes(self.rng, fmt, (rows, high - low + 1)), fmt)
+        return self.add(Table(self.tensor("table", x.shape, fmt), x, low, entries))
 
     def relu(self, x: Tensor) -> Tensor:
         return self.add(ReLU(self.tensor("relu", x.shape, ReLU.positive(x.format)), x))

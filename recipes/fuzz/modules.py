@@ -17,6 +17,7 @@ from compress.fixed import FixedPoint
 from compress.layers import (
     QuantConv1d,
     QuantConv2d,
+    QuantGELU,
     QuantHardSigmoid,
     QuantHardTanh,
     QuantIdentity,
@@ -26,6 +27,7 @@ from compress.layers import (
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
+    QuantSiLU,
     QuantSpec,
     QuantTanh,
     Range,
@@ -55,7 +57,7 @@ def has_power_of_two_scales(model: nn.Module) -> bool:
     """Whether float64 arithmetic holds every number in it: then the module is exact, and the graph must equal it."""
     layers = [m for m in model.modules() if is_quantized(m)]
     ours = all(isinstance(m, _OURS) and not _has_float_scales(m.spec) for m in layers)
-    return ours and not any(isinstance(m, _NORMS) for m in model.modules())
+    return ours and not any(isinstance(m, (*_NORMS, nn.Softmax)) for m in model.modules())
 
 
 def _has_float_scales(spec: QuantSpec) -> bool:
@@ -82,6 +84,11 @@ def _random_module(rng: np.random.Generator, convolutions: bool) -> tuple[nn.Mod
     elif images:
         layers.insert(int(rng.integers(0, 2)), nn.Flatten())
     n = int(np.prod(made))
+    if rng.random() < 0.1:  # signs that meet signs
+        binary = QuantSpec(weight_width=1, bias_width=int(rng.integers(2, 9)), activation_width=1)
+        n_out = int(rng.integers(1, 9))
+        layers += [QuantHardTanh(spec=binary), QuantLinear(n, n_out, spec=binary), QuantHardTanh(spec=binary)]
+        n = n_out
     depth = int(rng.integers(1, 4))
     for level in range(depth):
         last = level == depth - 1
@@ -102,6 +109,8 @@ def _random_module(rng: np.random.Generator, convolutions: bool) -> tuple[nn.Mod
                 layers.append(nn.ReLU())
             layers.append(activation)
         n = n_out
+    if rng.random() < 0.1:
+        layers += [QuantIdentity(spec=replace(_spec(rng), input_scale=Scale.POWER_OF_TWO)), nn.Softmax(dim=1)]
     model = nn.Sequential(*layers)
     x = torch.tensor(rng.normal(size=(64, *shape)) * 2, dtype=torch.float32)
     model.train()
@@ -211,6 +220,9 @@ def _spec(rng: np.random.Generator) -> QuantSpec:
 
 def _activation(rng: np.random.Generator, spec: QuantSpec) -> nn.Module:
     """A ReLU mostly."""
+    if rng.random() < 0.1:
+        wider = replace(spec, activation_width=max(2, spec.activation_width))
+        return QuantSiLU(spec=wider) if rng.random() < 0.5 else QuantGELU(spec=wider)
     kinds = (
         QuantReLU6, QuantHardTanh, QuantHardSigmoid, QuantTanh, QuantSigmoid, QuantIdentity,
         partial(QuantLeakyReLU, float(rng.choice([0.25, 0.01]))), partial(QuantHardTanh, -0.75, 2.5),
