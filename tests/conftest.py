@@ -3,6 +3,8 @@
 ``pytest --hypothesis-profile=explore`` draws new ones.
 """
 
+import os
+
 from hypothesis import settings
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
