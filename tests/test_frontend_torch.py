@@ -85,7 +85,7 @@ def test_random_networks(half):
     equal = 0
     for seed in range(half * 35, half * 35 + 35):
         rng = np.random.default_rng(seed)
-        model, shape = random_module(rng, convolutions=False)
+        model, shape = random_module(rng, everything=False)
         graph = lower(model, shape)
         x = samples(shape, 100, seed)
         codes = graph.inputs[0].encode(x.numpy())

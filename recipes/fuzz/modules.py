@@ -43,12 +43,15 @@ _OURS = (QuantLinear, QuantConv1d, QuantConv2d, LearnedRange)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def random_module(rng: np.random.Generator, convolutions: bool = True) -> tuple[nn.Module, tuple[int, ...]]:
-    """A calibrated network in eval mode, and the shape of a sample. Redrawn where an activation never leaves zero."""
+def random_module(rng: np.random.Generator, everything: bool = True) -> tuple[nn.Module, tuple[int, ...]]:
+    """A calibrated network in eval mode, and the shape of a sample. Redrawn where an activation never leaves zero.
+
+    Without ``everything`` it is a chain of fully connected layers and what belongs to them.
+    """
     while True:
         torch.manual_seed(int(rng.integers(1 << 31)))
         try:
-            return _random_module(rng, convolutions)
+            return _random_module(rng, everything)
         except UncalibratedQuantizer:
             continue
 
@@ -64,7 +67,7 @@ def _has_float_scales(spec: QuantSpec) -> bool:
     return Scale.FLOAT in (spec.weight_scale, spec.activation_scale, spec.input_scale)
 
 
-def _random_module(rng: np.random.Generator, convolutions: bool) -> tuple[nn.Module, tuple[int, ...]]:
+def _random_module(rng: np.random.Generator, everything: bool) -> tuple[nn.Module, tuple[int, ...]]:
     if rng.random() < 0.2:
         return _learned_module(rng)
     brevitas = rng.random() < 0.3
@@ -74,7 +77,7 @@ def _random_module(rng: np.random.Generator, convolutions: bool) -> tuple[nn.Mod
         shape = (int(rng.integers(1, 10)),)
     layers: list[nn.Module] = [QuantIdentity(spec=replace(_spec(rng), input_scale=Scale.POWER_OF_TWO))]
     made = shape
-    if convolutions and rng.random() < 0.3:
+    if everything and rng.random() < 0.3:
         made = shape = tuple(int(n) for n in rng.integers(1, 6, size=int(rng.integers(2, 4))))
         for _ in range(rng.integers(1, 3)):
             stage, made = _convolution(rng, made, brevitas)
@@ -109,7 +112,7 @@ def _random_module(rng: np.random.Generator, convolutions: bool) -> tuple[nn.Mod
                 layers.append(nn.ReLU())
             layers.append(activation)
         n = n_out
-    if rng.random() < 0.1:
+    if everything and rng.random() < 0.1:
         layers += [QuantIdentity(spec=replace(_spec(rng), input_scale=Scale.POWER_OF_TWO)), nn.Softmax(dim=1)]
     model = nn.Sequential(*layers)
     x = torch.tensor(rng.normal(size=(64, *shape)) * 2, dtype=torch.float32)
