@@ -158,9 +158,9 @@ def _group(task: tuple[Campaign, int, Path]) -> Account:
         seen.compared["graph before and after its passes"] += 1
         seen.compared["torch and graph"] += case.expected is not None
     with tempfile.TemporaryDirectory() as folder:
-        for number_of_networks, differing in compiled(cases, Path(folder), campaign.ap_every):
-            seen.compared.update(number_of_networks)
-            by_name = {case.name: case for case in cases}
+        by_name = {case.name: case for case in cases}
+        for networks, differing in compiled(cases, Path(folder), campaign.ap_every):
+            seen.compared.update(networks)
             found += [(by_name[each.case], each) for each in differing]
     for case, disagreement in found:
         seen.finds.append(disagreement.plain())
