@@ -40,7 +40,7 @@ from compress.fixed import FixedPoint, Overflow, Rounding
 from compress.layers import QuantSpec
 from compress.quantize import quantize
 from export import to_graph
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 from export.frontends.precision import Precision
 from export.ir import Graph
 from export.ops import Modes

@@ -1,11 +1,11 @@
-"""How far ``export.estimate`` is from modules that Vivado HLS and Vitis HLS really synthesized.
+"""How far ``export.costs.estimate`` is from modules that Vivado HLS and Vitis HLS really synthesized.
 
     python benchmarks/estimate.py FOLDER [--out benchmarks/results/estimate.json]
 
 FOLDER holds vendor_synthesis.csv: one row per module, with statistics of its integer weights and what the reports say.
-The rules and constants of export/costs.py and export/multipliers.py are put to these statistics, nothing is fitted
-here. Rows of FITTED are those that the constants were chosen on, the others were kept apart; rows of one repository
-share weights and are no independent samples. An error is |estimate / reported - 1| unless it says otherwise.
+The rules and constants of export/costs are put to these statistics, nothing is fitted here. Rows of FITTED are those
+that the constants were chosen on, the others were kept apart; rows of one repository share weights and are no
+independent samples. An error is |estimate / reported - 1| unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from provenance import RESULTS, provenance, write
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.costs import Target, estimate_op
 from export.costs.basis import adder_lut, block_rams, levels, pipeline_ff
-from export.estimate import SYNTHESIZED_LUT
-from export.flow import flow
+from export.costs.estimate import SYNTHESIZED_LUT
+from export.costs.multipliers import dsp_blocks, lut_of_multiplier
 from export.ir import Tensor
-from export.multipliers import dsp_blocks, lut_of_multiplier
 from export.ops import Cast, MaxPool, Modes, ReLU
-from export.streams import access
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
+from export.streams.access import access
+from export.streams.flow import flow
 
 FITTED = ("ArgyKokk/hls4ml_MLP_estimator", "astitwlathe/example-hls4ml")
 #: hls4ml asks for this, Vivado HLS does so by itself.

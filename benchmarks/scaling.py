@@ -33,7 +33,7 @@ from compress.layers import QuantSpec
 from compress.quantize import quantize
 from export import to_graph
 from export.backends import find_backend
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 
 SEED, SAMPLES = 0, 256
 SPEC = QuantSpec(weight_width=6, activation_width=6, input_width=8)

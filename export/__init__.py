@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from compress.fixed import FixedPoint
     from export.backend import Project
-    from export.emulator import Emulator
+    from export.emulation.emulator import Emulator
     from export.frontends.precision import Precision
     from export.frontends.torch import Shapes
     from export.ir import Graph
     from export.passes.choose_sparse import Strategies
-    from export.streams import Io
+    from export.streams.access import Io
 
 __all__ = ["emulate", "to_graph", "to_hls"]
 
@@ -41,9 +41,9 @@ def to_graph(
 
     ``input_shape`` is that of one sample, or a list of one for each input. ``input_format`` is needed where the model
     does not quantize its input; ``precision`` where it has plain float layers. ``reuse_factor`` is one for all layers,
-    or one by layer name (``export.balance`` suggests them), and so is ``strategy``: what becomes of the zeros among the
-    weights of a fully connected layer (``export.passes.choose_sparse``). ``backend`` decides which passes run. Raises
-    ValueError, naming the layer and the cure, for whatever has no exact integer form.
+    or one by layer name (``export.costs.balance`` suggests them), and so is ``strategy``: what becomes of the zeros
+    among the weights of a fully connected layer (``export.passes.choose_sparse``). ``backend`` decides which passes
+    run. Raises ValueError, naming the layer and the cure, for whatever has no exact integer form.
     """
     from export.backends import find_backend
     from export.ir import Graph
@@ -115,7 +115,7 @@ def emulate(
 
     ``io`` is that of :func:`to_hls`; the bits are the same. ``threads`` None uses every core the process may use.
     """
-    from export.emulator import Emulator
+    from export.emulation.emulator import Emulator
 
     graph = to_graph(
         model,

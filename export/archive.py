@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export import ops, windows
+from export import ops
 from export.ir import Const, Graph, GraphError, Op, Tensor
 from export.modes import Modes
+from export.ops import windows
 
 #: Goes up when an older file is no longer understood.
 VERSION = 1

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.fixed import FixedPoint
-from export.firmware import Firmware
+from export.firmware.design import Firmware
+from export.firmware.storage import Weights
+from export.firmware.tables import ConstantType, IndexType, PacketType, SignalType, StreamType, TypeName
 from export.ir import Graph
 from export.ops import Modes
 from export.passes import PIPELINE, Pass
-from export.storage import Weights
-from export.streams import Io
-from export.tables import ConstantType, IndexType, PacketType, SignalType, StreamType, TypeName
+from export.streams.access import Io
 
 if TYPE_CHECKING:
     from jinja2 import Environment

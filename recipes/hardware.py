@@ -18,12 +18,12 @@ from torch import nn
 
 from export import to_hls
 from export.backends import find_backend
-from export.check import check, control, distinct_outputs
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 from export.frontends.torch import lower
 from export.ir import Graph
 from export.ops import Input
 from export.passes import set_reuse, steps
+from export.verification.check import check, control, distinct_outputs
 from recipes.data.dataset import Splits
 from recipes.recipe import Hardware
 from recipes.result import Agreement, Proof

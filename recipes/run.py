@@ -163,8 +163,8 @@ def _check(given: argparse.Namespace) -> int:
 
 def _estimate(given: argparse.Namespace) -> int:
     from export import to_graph
-    from export.balance import suggest_reuse
-    from export.estimate import Target, estimate
+    from export.costs.balance import suggest_reuse
+    from export.costs.estimate import Target, estimate
     from recipes.pipeline import load_compressed
     from recipes.result import read_result
 

@@ -14,7 +14,7 @@ import pytest
 
 from export.backend import Backend, Project
 from export.backends import BACKENDS
-from export.vendor_headers import ac_include, ap_include
+from export.emulation.vendor_headers import ac_include, ap_include
 
 STANDINS = Path(__file__).parent / "standins"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")

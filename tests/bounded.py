@@ -16,9 +16,9 @@ from cxx import SANITIZE
 
 from export.backend import FIRMWARE, Backend, StreamSpelling
 from export.backends.emulator import EMULATOR
-from export.firmware import Firmware
+from export.firmware.design import Firmware
 from export.ir import Graph
-from export.streams import Io
+from export.streams.access import Io
 
 _STREAMS = """
 #include <condition_variable>

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from compress.fixed import Codes, FixedPoint, Overflow, Rounding, as_codes
-from export.vendor_headers import ac_include, ap_include
+from export.emulation.vendor_headers import ac_include, ap_include
 
 HEADERS = Path(__file__).parent.parent / "hls_lib"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")

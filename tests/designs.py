@@ -9,9 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.binary import SIGN
-from export.casts import covering
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 from export.frontends.normalizing import tables
 from export.frontends.precision import Precision
 from export.ir import Const, Graph, Op, Tensor
@@ -42,7 +40,9 @@ from export.ops import (
     Table,
     Threshold,
 )
-from export.windows import Sliding, Window
+from export.ops.binary import SIGN
+from export.ops.casts import covering
+from export.ops.windows import Sliding, Window
 
 QUANTIZER = Modes(Rounding.RND_CONV, Overflow.SAT)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
 
 
 @st.composite

@@ -6,11 +6,8 @@ import numpy as np
 from designs import QUANTIZER, exact_conv, exact_dense
 
 from compress.fixed import FixedPoint
-from export.casts import covering
-from export.conv import Conv
 from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
-from export.movement import Rearrange
 from export.ops import (
     Add,
     Affine,
@@ -32,8 +29,11 @@ from export.ops import (
     SumPool,
     Table,
 )
-from export.reuse import legal_reuse_factors
-from export.windows import Sliding, Window, adaptive
+from export.ops.casts import covering
+from export.ops.conv import Conv
+from export.ops.movement import Rearrange
+from export.ops.reuse import legal_reuse_factors
+from export.ops.windows import Sliding, Window, adaptive
 from recipes.fuzz.graphs import random_codes, random_modes
 
 

@@ -17,12 +17,12 @@ import pytest
 from designs import chain, conv_net, every_op, mlp, samples, skip_net
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export import gcov
 from export.backend import BackendError, Project
 from export.backends.catapult import CATAPULT, mangled
+from export.emulation.vendor_headers import ac_include
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Clip, Input, Modes, ReLU
-from export.vendor_headers import ac_include
+from export.verification import gcov
 
 GOLDEN = Path(__file__).parent / "golden" / "catapult"
 UPDATE = "QAPSULE_UPDATE_GOLDEN"

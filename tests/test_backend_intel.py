@@ -17,8 +17,8 @@ from golden_files import assert_golden
 
 from export.backend import BackendError, Project
 from export.backends.intel import INTEL
+from export.emulation.vendor_headers import ac_include
 from export.ir import Const
-from export.vendor_headers import ac_include
 
 needs_ac = pytest.mark.skipif(ac_include() is None, reason="Siemens' ac_types are not here; install hls4ml")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not here")

@@ -15,10 +15,10 @@ from designs import chain, every_op, mlp, samples
 from compress.fixed import FixedPoint, FixedPointError
 from export.backend import BackendError, Project
 from export.backends.vitis import VITIS
-from export.identifiers import _RESERVED
+from export.emulation.vendor_headers import ap_include
+from export.firmware.identifiers import _RESERVED
 from export.ir import Const, Graph, GraphError, Tensor
 from export.ops import Input
-from export.vendor_headers import ap_include
 
 GOLDEN = Path(__file__).parent / "golden" / "vitis"
 UPDATE = "QAPSULE_UPDATE_GOLDEN"

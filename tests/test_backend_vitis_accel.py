@@ -21,9 +21,9 @@ from golden_files import assert_golden
 from compress.fixed import FixedPoint
 from export.backend import BackendError, Project
 from export.backends.vitis_accel import VITIS_ACCEL, WORD, Lane
-from export.firmware import Port, Signal
+from export.emulation.vendor_headers import ap_include
+from export.firmware.design import Port, Signal
 from export.ir import Const, Graph, Tensor
-from export.vendor_headers import ap_include
 
 needs_ap = pytest.mark.skipif(ap_include() is None, reason="Xilinx's ap_types are not here; install hls4ml")
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not here")

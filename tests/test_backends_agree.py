@@ -12,10 +12,10 @@ from designs import assert_equal_traces, conv_net, every_op, mlp, samples, skip_
 from compress.fixed import FixedPoint
 from export.backend import Backend, Project
 from export.backends import BACKENDS
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 from export.ir import Graph, Tensor
 from export.ops import Input, Maximum
-from export.streams import Io
+from export.streams.access import Io
 
 
 def two_of_each() -> Graph:

@@ -21,10 +21,10 @@ from compress.structure import (
     reuse_blocks,
     structures_of,
 )
+from export.firmware.tables import constants
 from export.ir import Const, Tensor
 from export.ops import Dense
-from export.reuse import legal_reuse_factors
-from export.tables import constants
+from export.ops.reuse import legal_reuse_factors
 
 SIZES = [(1, 1), (1, 7), (6, 1), (6, 4), (4, 6), (16, 5)]
 

@@ -14,11 +14,11 @@ from test_export_emulator import EVERY_NUMBER
 
 from export.backend import Backend
 from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
-from export.emulator import Emulator, Numbers
-from export.identifiers import _RESERVED
+from export.emulation.emulator import Emulator, Numbers
+from export.emulation.vendor_headers import ac_include, ap_include
+from export.firmware.identifiers import _RESERVED
 from export.ir import Graph
-from export.streams import Io
-from export.vendor_headers import ac_include, ap_include
+from export.streams.access import Io
 from recipes.fuzz.batch import Batch
 from recipes.fuzz.graphs import random_inputs
 

@@ -21,11 +21,11 @@ from export.backend import MANIFEST, BackendError, Project
 from export.backends import BACKENDS, find_backend
 from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
 from export.backends.vitis import VITIS
-from export.firmware import Firmware, kernel_name
-from export.identifiers import _RESERVED, Identifiers, legal, quoted
+from export.firmware.design import Firmware, kernel_name
+from export.firmware.identifiers import _RESERVED, Identifiers, legal, quoted
+from export.firmware.tables import literals
 from export.ir import Const, Graph, GraphError, Op, Tensor
 from export.ops import Input, Requantize, SparseDense, Threshold
-from export.tables import literals
 
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -11,14 +11,14 @@ from designs import exact_dense, mlp
 
 from compress.fixed import FixedPoint
 from export import to_graph
-from export.balance import Choice, Counted, choices_of, suggest_reuse, within_budget, within_interval
 from export.costs import Target, estimate_op, multipliers_of
-from export.estimate import estimate
+from export.costs.balance import Choice, Counted, choices_of, suggest_reuse, within_budget, within_interval
+from export.costs.estimate import estimate
 from export.ir import Const, Graph, Tensor
 from export.ops import Affine, Conv, Dense, Input, Modes, SparseDense
+from export.ops.reuse import legal_reuse_factors
+from export.ops.windows import Sliding, Window
 from export.passes import run, set_reuse
-from export.reuse import legal_reuse_factors
-from export.windows import Sliding, Window
 from recipes.fuzz.graphs import random_graph
 
 

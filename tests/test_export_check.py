@@ -10,12 +10,12 @@ import pytest
 from designs import QUANTIZER, conv_net, every_op, exact_dense, mlp, samples
 
 from compress.fixed import FixedPoint
-from export import check as module
-from export.check import check, control, distinct_outputs, mutate
-from export.emulator import Emulator, Numbers
+from export.emulation.emulator import Emulator, Numbers
+from export.emulation.vendor_headers import ac_include, ap_include
 from export.ir import Const, Graph, GraphError, Tensor
 from export.ops import Dense, Input, SparseDense
-from export.vendor_headers import ac_include, ap_include
+from export.verification import check as module
+from export.verification.check import check, control, distinct_outputs, mutate
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_all_number_types_agree_on_every_tensor(cache: Path) -> None:
 
 
 def test_a_vendor_that_is_missing_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr("export.emulator.ap_include", lambda: None)
+    monkeypatch.setattr("export.emulation.emulator.ap_include", lambda: None)
     graph = mlp("net", (4, 3, 2))
     own, missing = check(graph, *samples(graph, 10), numbers=(Numbers.OWN, Numbers.AP), cache_dir=cache)
     assert own.equal and not missing.equal and missing.samples == 0

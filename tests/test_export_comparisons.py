@@ -7,7 +7,6 @@ import pytest
 from designs import every_op, mlp
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.comparisons import Comparisons, UnlistedError, margins
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import (
     Affine,
@@ -24,7 +23,8 @@ from export.ops import (
     Reshape,
     Threshold,
 )
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
+from export.verification.comparisons import Comparisons, UnlistedError, margins
 
 FMT = FixedPoint(4, 1)
 X = Tensor("x", (2,), FMT)

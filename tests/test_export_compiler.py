@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from designs import assert_equal_traces, every_op, mlp, samples
 
-from export import compiler
 from export.backends.emulator import EMULATOR
-from export.compiler import Compiler, CompilerError, cache_folder
-from export.emulator import Emulator
+from export.emulation import compiler
+from export.emulation.compiler import Compiler, CompilerError, cache_folder
+from export.emulation.emulator import Emulator
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.binary import SIGN, BinaryDense
 from export.costs import Target, estimate_op
 from export.ir import Const, Tensor
 from export.ops import (
@@ -32,8 +31,9 @@ from export.ops import (
     Table,
     Threshold,
 )
-from export.softmax import Softmax
-from export.windows import Sliding, Window
+from export.ops.binary import SIGN, BinaryDense
+from export.ops.softmax import Softmax
+from export.ops.windows import Sliding, Window
 
 X, WIDE = FixedPoint(8, 4), FixedPoint(20, 8)
 A, B = Tensor("a", (3, 4), X), Tensor("b", (3, 4), X)

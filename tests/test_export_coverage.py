@@ -11,12 +11,12 @@ from designs import every_op, mlp
 
 from compress.fixed import FixedPoint
 from export.backends.vectors import vectors
-from export.comparisons import Comparisons
-from export.coverage import cover
-from export.firmware import Firmware
-from export.gcov import Place, places, summary
+from export.firmware.design import Firmware
 from export.ir import Const, Graph, Tensor
 from export.ops import Clip, Dense, Input, Maximum, ReLU
+from export.verification.comparisons import Comparisons
+from export.verification.coverage import cover
+from export.verification.gcov import Place, places, summary
 
 
 def start(graph: Graph) -> list[np.ndarray]:

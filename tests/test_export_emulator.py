@@ -17,11 +17,11 @@ import pytest
 from designs import QUANTIZER, assert_equal_traces, chain, every_op, exact_dense, mlp, samples, skip_net
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
-from export.emulator import Emulator, MissingHeadersError, Numbers, value_dtype
-from export.identifiers import _RESERVED
-from export.ir import Const, Graph, GraphError, Tensor
-from export.ops import Affine, Cast, Dense, Input, Modes, Op, SparseDense, Threshold
-from export.vendor_headers import ac_include, ap_include
+from export.emulation.emulator import Emulator, MissingHeadersError, Numbers, value_dtype
+from export.emulation.vendor_headers import ac_include, ap_include
+from export.firmware.identifiers import _RESERVED
+from export.ir import Const, Graph, GraphError, Op, Tensor
+from export.ops import Affine, Cast, Dense, Input, Modes, SparseDense, Threshold
 
 VENDORS = {Numbers.OWN: True, Numbers.AP: ap_include() is not None, Numbers.AC: ac_include() is not None}
 EVERY_NUMBER = [
@@ -275,7 +275,7 @@ def test_a_trace_of_many_samples_takes_little_memory(cache: Path) -> None:
 import sys, numpy as np
 from pathlib import Path
 from designs import mlp
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 emulator = Emulator(mlp("jet", (16, 64, 32, 32, 5)), cache_dir=sys.argv[1])
 x = np.random.default_rng(0).normal(size=(100_000, 16)).astype(np.float32)
 emulator.trace(x[:1000])
@@ -298,7 +298,7 @@ print(megabytes("VmHWM") - before, len(trace))  # an earlier peak would only mak
 
 def test_missing_headers_of_a_vendor_are_named(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     for numbers, function in ((Numbers.AP, "ap_include"), (Numbers.AC, "ac_include")):
-        monkeypatch.setattr(f"export.emulator.{function}", lambda: None)
+        monkeypatch.setattr(f"export.emulation.emulator.{function}", lambda: None)
         message = f"headers of {numbers.value} are not here; install hls4ml, or name their folder in QAPSULE_"
         with pytest.raises(MissingHeadersError, match=message):
             Emulator(mlp("net", (2, 2)), numbers=numbers, cache_dir=cache)

@@ -16,10 +16,17 @@ from designs import every_op, exact_dense, mlp
 from compress.fixed import FixedPoint
 from export.costs import OpEstimate, Target, estimate_op
 from export.costs.basis import block_rams, levels
-from export.estimate import estimate
-from export.firmware import Firmware
+from export.costs.estimate import estimate
+from export.costs.multipliers import (
+    by_constant,
+    by_constants,
+    constant_bits,
+    dsp_blocks,
+    lut_of_multiplier,
+    signed_digits,
+)
+from export.firmware.design import Firmware
 from export.ir import Const, Graph, Op, Tensor
-from export.multipliers import by_constant, by_constants, constant_bits, dsp_blocks, lut_of_multiplier, signed_digits
 from export.ops import Cast, Input, Maximum, Modes, ReLU, SparseDense
 from export.passes import run, set_reuse
 from recipes.fuzz.graphs import random_graph

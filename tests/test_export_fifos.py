@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planes import random_plane, residual
 
-from export.fifos import Actor, depths, finishes
-from export.firmware import Firmware
+from export.firmware.design import Firmware
+from export.firmware.network import Part, actors_of
 from export.ir import Graph
-from export.network import Part, actors_of
-from export.streams import Io, packets
+from export.streams.access import Io, packets
+from export.streams.fifos import Actor, depths, finishes
 from recipes.fuzz.graphs import random_inputs
 
 

@@ -10,12 +10,12 @@ from designs import exact_dense, mlp
 
 from compress.fixed import FixedPoint
 from export.costs import Target, estimate_op
-from export.estimate import estimate
-from export.flow import Flow, estimate_process, flow, latency
+from export.costs.estimate import estimate
 from export.ir import Const, Graph, Tensor
 from export.ops import Conv, Dense, Input, MaxPool, ReLU, Reshape
-from export.streams import ByPacket, Folded, Whole, Windowed, access
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
+from export.streams.access import ByPacket, Folded, Whole, Windowed, access
+from export.streams.flow import Flow, estimate_process, flow, latency
 
 X = FixedPoint(6, 3)
 

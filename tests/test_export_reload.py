@@ -15,9 +15,9 @@ from compress.fixed import FixedPoint, Overflow, Rounding
 from export.backend import BackendError, Project
 from export.backends.catapult import CATAPULT
 from export.backends.vitis import VITIS
+from export.firmware.reload import for_any_weights, loaded, packed_words
 from export.ir import Const, Graph, GraphError
 from export.ops import Dense, Modes, SparseDense
-from export.reload import for_any_weights, loaded, packed_words
 
 SIZES = (4, 3, 2)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from export.reuse import check_reuse, legal_reuse_factors
+from export.ops.reuse import check_reuse, legal_reuse_factors
 
 
 @pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (1, 7), (6, 1), (6, 4), (16, 64), (5, 3)])

@@ -20,13 +20,13 @@ from export import emulate, to_hls
 from export.backend import BackendError
 from export.backends.emulator import EMULATOR
 from export.backends.vitis import VITIS
-from export.conv import Conv
-from export.firmware import Firmware
+from export.firmware.design import Firmware
 from export.ir import Const, Graph, Op, Tensor
-from export.movement import Rearrange
 from export.ops import Concat, Input, Maximum, MaxPool, Reshape, SumPool
-from export.streams import Access, ByPacket, Folded, Gathered, Io, Whole, Windowed, access, packets
-from export.windows import Adaptive, Sliding, Window
+from export.ops.conv import Conv
+from export.ops.movement import Rearrange
+from export.ops.windows import Adaptive, Sliding, Window
+from export.streams.access import Access, ByPacket, Folded, Gathered, Io, Whole, Windowed, access, packets
 
 X = Tensor("x", (4, 3, 6), FixedPoint(5, 2))
 

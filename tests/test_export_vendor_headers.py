@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from export import vendor_headers
-from export.vendor_headers import ac_include, ap_include
+from export.emulation import vendor_headers
+from export.emulation.vendor_headers import ac_include, ap_include
 
 LOOKUPS = (
     (ap_include, "QAPSULE_AP_INCLUDE", "ap_fixed.h", "templates/vivado/ap_types"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from export.windows import PADDING, Adaptive, Sliding, Window, adaptive
+from export.ops.windows import PADDING, Adaptive, Sliding, Window, adaptive
 
 
 @given(slidings(one_sided=True))

@@ -10,11 +10,11 @@ from torch import nn
 from compress.fixed import FixedPoint
 from compress.learned.frozen import FrozenActivation, FrozenLinear, finest_grid
 from export import to_hls
-from export.check import check
-from export.emulator import Emulator, Numbers
+from export.emulation.emulator import Emulator, Numbers
 from export.frontends.torch import lower
 from export.ir import GraphError
 from export.passes import PIPELINE, steps
+from export.verification.check import check
 
 
 def formats(rng: np.random.Generator, channels: int, signed: bool) -> tuple[FixedPoint | None, ...]:

@@ -17,7 +17,7 @@ from compress.layers import QuantIdentity, QuantReLU, QuantSpec
 from export.frontends.precision import Precision
 from export.ir import GraphError
 from export.ops import Affine, Cast, MaxPool, ReLU, Requantize, Reshape, SumPool
-from export.windows import Adaptive
+from export.ops.windows import Adaptive
 
 RELU = QuantSpec(activation_width=6, activation_frac=3)
 OUTPUT = QuantSpec(input_width=12, input_frac=6)

@@ -31,12 +31,12 @@ from compress.layers import (
     Range,
     Scale,
 )
-from export.check import check as check_cxx
-from export.emulator import Numbers
+from export.emulation.emulator import Numbers
 from export.frontends.torch import lower
 from export.ir import Graph, GraphError
 from export.ops import Clip, Dense, Input, Maximum, Requantize, Table, Threshold
 from export.passes import run
+from export.verification.check import check as check_cxx
 
 SPEC = QuantSpec(weight_width=5, bias_width=8, activation_width=4, input_width=6)
 ACTIVATIONS = {

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from compress.fixed import FixedPoint
 from compress.layers import QuantIdentity, QuantLinear, QuantSpec
 from export import to_graph
-from export.check import check
 from export.frontends.approximation import upward
 from export.frontends.precision import Precision
 from export.frontends.torch import lower
 from export.frontends.value import UnsupportedLayer
 from export.ir import Graph
 from export.ops import Softmax, Table
+from export.verification.check import check
 
 WIDE = FixedPoint.of(16, 6)
 

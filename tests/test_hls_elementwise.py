@@ -10,11 +10,11 @@ import pytest
 from cxx import FLAVOURS, LANES, OWN, SANITIZE, Flavour, build, codes_of, run, try_build, words_of
 
 from compress.fixed import Codes, FixedPoint
-from export.casts import covering
-from export.firmware import kernel_name
+from export.firmware.design import kernel_name
 from export.intervals import Bounds
 from export.ir import Op, Tensor
 from export.ops import Add, ArgMax, BySign, Concat, Maximum, Minimum, Multiply, Rearrange, Subtract
+from export.ops.casts import covering
 
 SAMPLES = 64
 TOOLS = ("__VITIS_HLS__", "__VIVADO_HLS__", "__SYNTHESIS__", "QAPSULE_CATAPULT", "__INTELFPGA_COMPILER__", "ORDINARY")

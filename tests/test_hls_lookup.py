@@ -13,16 +13,16 @@ from designs import assert_equal_traces, lookup_net
 from designs import samples as values
 
 from compress.fixed import Codes, FixedPoint
-from export.binary import SIGN, BinaryDense
-from export.emulator import Emulator, MissingHeadersError, Numbers
-from export.firmware import kernel_name
+from export.emulation.emulator import Emulator, MissingHeadersError, Numbers
+from export.firmware.design import kernel_name
+from export.firmware.tables import ConstantType, SignalType, constants, table_of
 from export.frontends.normalizing import tables
 from export.frontends.precision import Precision
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.ops import Softmax, Table, Threshold
-from export.streams import Io
-from export.tables import ConstantType, SignalType, constants, table_of
+from export.ops.binary import SIGN, BinaryDense
+from export.streams.access import Io
 
 SAMPLES = 64
 

@@ -16,11 +16,11 @@ from designs import QUANTIZER, assert_equal_traces, conv_net, exact_conv, sample
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.backend import Backend
 from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
+from export.emulation.vendor_headers import ac_include, ap_include
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Conv, Input, MaxPool, Modes, SumPool
-from export.vendor_headers import ac_include, ap_include
-from export.windows import Sliding, Window, adaptive
+from export.ops.windows import Sliding, Window, adaptive
 from recipes.fuzz.batch import Batch
 
 WINDOWS = {

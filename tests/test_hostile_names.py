@@ -12,9 +12,9 @@ from benches import bench, targets
 from designs import assert_equal_traces, chain, mlp, samples
 
 from export.backend import Backend, Project
-from export.emulator import Emulator
+from export.emulation.emulator import Emulator
 from export.ir import Graph
-from export.streams import Io
+from export.streams.access import Io
 
 #: A command that shows itself, wherever a shell, make or Tcl is made to run it.
 CANARY = "PWNED"

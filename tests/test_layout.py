@@ -101,7 +101,7 @@ def test_the_rules_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_hardware_side_works_without_torch() -> None:
     program = (
         "import sys; sys.modules.update(torch=None, brevitas=None)\n"
-        "import export.ir, export.ops, export.passes, export.backend, export.backends, export.emulator"
+        "import export.ir, export.ops, export.passes, export.backend, export.backends, export.emulation.emulator"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

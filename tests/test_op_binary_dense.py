@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from compress.fixed import FixedPoint
-from export.binary import SIGN, BinaryDense
 from export.intervals import Bounds
 from export.ir import Const, GraphError, Tensor
+from export.ops.binary import SIGN, BinaryDense
 
 WEIGHT = np.array([[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1]])
 OFFSET = Const([-3, 20, 7], FixedPoint(6, 3))

@@ -6,10 +6,10 @@ import reference
 from reference import MODES
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
-from export.casts import channels_by_format, covering
 from export.intervals import Bounds
 from export.ir import GraphError, Tensor
 from export.ops import ChannelCast, Input, Modes
+from export.ops.casts import channels_by_format, covering
 
 X = FixedPoint(6, 2)
 FORMATS = (FixedPoint(3, 1), None, FixedPoint(4, 4, False), FixedPoint(3, 1), FixedPoint(2, -2), FixedPoint(1, 0))

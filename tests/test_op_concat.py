@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from compress.fixed import FixedPoint
-from export.casts import covering
 from export.intervals import Bounds
 from export.ir import GraphError, Tensor
 from export.ops import Concat
+from export.ops.casts import covering
 
 FORMATS = FixedPoint(4, 1), FixedPoint(4, 3, False), FixedPoint(3, -1)
 

@@ -13,11 +13,10 @@ from reference import MODES
 from torch.nn import functional as F
 
 from compress.fixed import FixedPoint
-from export import linear
 from export.intervals import Bounds
 from export.ir import Const, Graph, GraphError, Tensor
-from export.ops import Conv, Input, Modes
-from export.windows import Adaptive, Sliding, Window
+from export.ops import Conv, Input, Modes, linear
+from export.ops.windows import Adaptive, Sliding, Window
 
 X, W, B = FixedPoint(4, 2), FixedPoint(3, 1), FixedPoint(5, 4)
 EXACT = FixedPoint(30, 4)

@@ -15,7 +15,7 @@ from compress.fixed import FixedPoint
 from export.intervals import Bounds
 from export.ir import GraphError, Tensor
 from export.ops import MaxPool
-from export.windows import Sliding, Window, adaptive
+from export.ops.windows import Sliding, Window, adaptive
 
 X = FixedPoint(5, 2)
 

@@ -8,10 +8,10 @@ import reference
 from reference import MODES
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.casts import covering
 from export.intervals import Bounds
 from export.ir import GraphError, Tensor
 from export.ops import Modes, Requantize
+from export.ops.casts import covering
 
 X, Y = FixedPoint(6, 2), FixedPoint(4, 1)
 SCALE = (Fraction(1, 3), Fraction(-7, 5), Fraction(0), Fraction(1, 2))

@@ -14,7 +14,7 @@ from export.intervals import Bounds
 from export.ir import Const, Graph, GraphError, Tensor
 from export.modes import Modes
 from export.ops import Input, Softmax
-from export.softmax import exponential, mantissas
+from export.ops.softmax import exponential, mantissas
 
 Y, ONE = FixedPoint(10, 10, False), Fraction(1)
 

@@ -14,7 +14,7 @@ from compress.fixed import FixedPoint
 from export.intervals import Bounds
 from export.ir import Const, GraphError, Tensor
 from export.ops import SumPool
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
 
 X = FixedPoint(4, 2)
 ONE = Const([1], FixedPoint(1, 0, False))

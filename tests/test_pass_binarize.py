@@ -9,14 +9,14 @@ from torch import nn
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from compress.layers import QuantHardTanh, QuantIdentity, QuantLinear, QuantSpec
-from export.binary import SIGN
-from export.check import check
 from export.frontends.torch import lower
 from export.ir import Const, Graph, Op, Tensor
 from export.modes import Modes
 from export.ops import BinaryDense, Cast, Dense, Input, Reshape, Threshold
+from export.ops.binary import SIGN
 from export.passes import PIPELINE, run, set_reuse
 from export.passes.binarize import binarize
+from export.verification.check import check
 
 WEIGHT = np.where(np.random.default_rng(0).random((3, 6)) < 0.5, -1, 1)
 

@@ -8,8 +8,8 @@ from equality import RND_SAT, TRN_WRAP, chain, const, entry, on_random_graphs, s
 from compress.fixed import FixedPoint
 from export.ir import Tensor
 from export.ops import Cast, Conv, Dense, Linear, MaxPool, ReLU, Reshape, SparseDense, SumPool, Threshold
+from export.ops.windows import Sliding, Window
 from export.passes.fit_accumulators import fit_accumulators
-from export.windows import Sliding, Window
 
 X, W, B, WIDE = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(5, 3), FixedPoint(40, 9)
 OUT, ONE = FixedPoint(4, 1), FixedPoint(1, 1, False)

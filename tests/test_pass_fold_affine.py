@@ -8,9 +8,9 @@ from equality import MODES_ALL, RND_SAT, TRN_WRAP, chain, const, entry, kinds, o
 from compress.fixed import FixedPoint
 from export.ir import Tensor
 from export.ops import Affine, Cast, Conv, Dense, SparseDense
+from export.ops.windows import Sliding, Window
 from export.passes.fit_accumulators import fit_accumulators
 from export.passes.fold_affine import fold_affine, power_of_two
-from export.windows import Sliding, Window
 
 X, W, B, S, OFFSET, Y = (
     FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(5, 4), FixedPoint(5, 2), FixedPoint(6, 7), FixedPoint(5, 1)

@@ -6,9 +6,9 @@ import pytest
 from equality import RND_SAT, TRN_WRAP, chain, entry, kinds, on_random_graphs, same_bits
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.casts import covering
 from export.ir import Tensor
 from export.ops import Cast, ChannelCast, Modes, ReLU, Requantize
+from export.ops.casts import covering
 from export.passes.fuse_casts import fuse_casts
 
 X = FixedPoint(6, 2)

@@ -7,9 +7,9 @@ import pytest
 from equality import chain, kinds, on_random_graphs
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.casts import covering
 from export.ir import GraphError, Tensor
 from export.ops import Input, Modes, Requantize
+from export.ops.casts import covering
 from export.passes.lower_requantize import lower_requantize, staircases, threshold
 
 SAT = (Overflow.SAT, Overflow.SAT_SYM)

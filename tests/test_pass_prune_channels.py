@@ -11,7 +11,6 @@ from equality import RND_SAT, TRN_WRAP, chain, const, entry, same_bits
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.intervals import Bounds
 from export.ir import Graph, Op, Tensor
-from export.movement import NOWHERE
 from export.ops import (
     Add,
     Affine,
@@ -33,8 +32,9 @@ from export.ops import (
     SumPool,
     Table,
 )
+from export.ops.movement import NOWHERE
+from export.ops.windows import Sliding, Window
 from export.passes.prune_neurons import prune_neurons
-from export.windows import Sliding, Window
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)
 ACT = FixedPoint(4, 1, False)

@@ -8,7 +8,6 @@ import pytest
 from equality import RND_SAT, TRN_WRAP, chain, const, entry, kinds, on_random_graphs, same_bits
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.casts import covering
 from export.ir import Graph, Tensor
 from export.ops import (
     Affine,
@@ -25,6 +24,7 @@ from export.ops import (
     SparseDense,
     Threshold,
 )
+from export.ops.casts import covering
 from export.passes.prune_neurons import prune_neurons
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)

@@ -17,7 +17,7 @@ import pytest
 from export.backends.emulator import EMULATOR
 from export.ir import Const
 from export.ops import Dense, Input, SparseDense, SumOfProducts
-from export.streams import Io
+from export.streams.access import Io
 from recipes.fuzz.batch import Batch
 from recipes.fuzz.campaign import compiled
 from recipes.fuzz.case import SAMPLES, Case, Refused, draw, in_python

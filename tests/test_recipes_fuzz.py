@@ -12,7 +12,7 @@ import pytest
 
 from export.ir import Const, Graph
 from export.ops import Dense
-from export.streams import Io
+from export.streams.access import Io
 from recipes.fuzz import campaign as running
 from recipes.fuzz.batch import Batch, CompilationError
 from recipes.fuzz.campaign import ACCOUNT, FINDS, Account, Campaign, fuzz, replay

@@ -17,12 +17,12 @@ from export.backend import FIRMWARE, Backend, BackendError
 from export.backends.settings import check_clock
 from export.backends.vectors import Vectors, vectors
 from export.backends.vendors import AC
-from export.coverage import Coverage, Outcome, cover
-from export.firmware import Firmware, Step
+from export.firmware.design import Firmware, Step
+from export.firmware.tables import SignalType
 from export.ir import Tensor
 from export.ops import Modes
-from export.streams import Io
-from export.tables import SignalType
+from export.streams.access import Io
+from export.verification.coverage import Coverage, Outcome, cover
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 

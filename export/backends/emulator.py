@@ -15,11 +15,11 @@ import numpy as np
 from compress.fixed import FixedPoint
 from export.backend import FIRMWARE, Backend, Spelling, StreamSpelling
 from export.backends.vendors import AC, AP
-from export.casts import channels_by_format
-from export.firmware import Firmware
+from export.firmware.design import Firmware
 from export.ir import Graph, Op
 from export.ops import Add, Affine, Modes, Multiply, Softmax, Subtract, SumOfProducts, SumPool
-from export.streams import Io
+from export.ops.casts import channels_by_format
+from export.streams.access import Io
 
 # A vector register has no elements beyond 64 bits. Two are kept free, for the sign of an unsigned number and for the
 # carry of a sum.

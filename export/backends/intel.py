@@ -14,7 +14,7 @@ from export.backend import FIRMWARE, Backend, BackendError
 from export.backends.settings import check_clock
 from export.backends.vectors import bench
 from export.backends.vendors import AC
-from export.firmware import Firmware
+from export.firmware.design import Firmware
 
 # A device family as i++ spells it, or an ordering code such as 10AX115N2F45E1SG.
 _FAMILIES = ("Agilex", "Agilex7", "Arria10", "ArriaV", "Cyclone10GX", "CycloneV", "MAX10", "Stratix10", "StratixV")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from compress.fixed import Codes, as_codes
 from export.backend import BackendError
-from export.firmware import Firmware, Port
+from export.firmware.design import Firmware, Port
 from export.ops import Input
 
 _GENERATED_SAMPLES = 100

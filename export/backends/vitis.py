@@ -12,8 +12,8 @@ from export.backend import FIRMWARE, Backend, BackendError
 from export.backends.settings import check_clock, check_xilinx_part
 from export.backends.vectors import bench
 from export.backends.vendors import AP
-from export.firmware import Firmware
-from export.streams import Io
+from export.firmware.design import Firmware
+from export.streams.access import Io
 
 # Bits of an AXI stream, in which each element of a packet begins at a byte of its own.
 _WIDEST_BEAT = 4096

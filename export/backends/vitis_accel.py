@@ -17,8 +17,8 @@ from export.backend import FIRMWARE, Backend, BackendError
 from export.backends.settings import check_clock, check_count, check_xilinx_part
 from export.backends.vectors import bench
 from export.backends.vendors import AP
-from export.firmware import Firmware, Port
-from export.streams import Io
+from export.firmware.design import Firmware, Port
+from export.streams.access import Io
 
 #: Bits of a memory word: what the memory controllers of the cards move in a cycle.
 WORD = 512

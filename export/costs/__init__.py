@@ -1,6 +1,7 @@
 """What one op takes in hardware, by kind: counts from its numbers and formats, and estimates that were fitted.
 
-:mod:`export.estimate` says which is which, and how good. A new op registers a rule of its own; one without is named.
+:mod:`export.costs.estimate` says which is which, and how good. A new op registers a rule of its own; one without is
+named.
 """
 
 from __future__ import annotations

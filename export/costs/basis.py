@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+from export.costs.multipliers import Multipliers
 from export.ir import Op
-from export.multipliers import Multipliers
 
 #: Lookup tables of an HLS estimate for each bit of an adder of a sum, of a shift-and-add, and for each output.
 ADDER_LUT, SHIFT_LUT, OUTPUT_LUT = 1.3, 0.3, 23.0

@@ -16,10 +16,10 @@ from export.costs.basis import (
     estimate_op,
     levels,
 )
+from export.costs.multipliers import Multipliers, by_constant, by_variable
 from export.intervals import Bounds
 from export.ir import Op
 from export.modes import Modes
-from export.multipliers import Multipliers, by_constant, by_variable
 from export.ops import (
     Add,
     Affine,
@@ -42,7 +42,7 @@ from export.ops import (
     Table,
     Threshold,
 )
-from export.softmax import Softmax
+from export.ops.softmax import Softmax
 
 
 @estimate_op.register(Input)

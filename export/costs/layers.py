@@ -6,7 +6,6 @@ from math import prod
 
 import numpy as np
 
-from export.binary import BinaryDense
 from export.costs.basis import (
     ADDER_LUT,
     MUX_LUT,
@@ -19,8 +18,9 @@ from export.costs.basis import (
     levels,
     pipeline_ff,
 )
-from export.multipliers import Multipliers, by_constants, by_variable
+from export.costs.multipliers import Multipliers, by_constants, by_variable
 from export.ops import Conv, SparseDense, SumOfProducts
+from export.ops.binary import BinaryDense
 from export.passes.choose_sparse import index_bits
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from compress.fixed import MAX_WIDTH, FixedPoint, Overflow, Rounding, code_width
 from export.arithmetic import binary_places, codes_of
-from export.casts import Formats
 from export.frontends.approximation import approximated
 from export.frontends.curves import Curve
 from export.frontends.functions import RELU, Activation, Clamp
@@ -32,8 +31,9 @@ from export.frontends.value import (
 from export.intervals import Bounds
 from export.ir import Const, Graph, GraphError, Op, Tensor
 from export.ops import Affine, Cast, Clip, Conv, Dense, Input, Modes, ReLU
+from export.ops.casts import Formats
+from export.ops.windows import Window
 from export.scales import Reading
-from export.windows import Window
 
 #: Bits by which aligning per-channel power-of-two scales may widen the weights; beyond, they stay scales.
 MAX_ALIGNMENT = 16

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from compress.fixed import FixedPointError
 from export.arithmetic import binary_places
-from export.casts import covering
 from export.frontends.functions import Clamp, Curve, Function, Leak
 from export.frontends.value import ONE, ZERO, Rationals, Raw, UnsupportedLayer, Value, spread
 from export.ir import Const, Tensor
-from export.movement import NOWHERE, Concat, Rearrange, Reshape
+from export.ops.casts import covering
+from export.ops.movement import NOWHERE, Concat, Rearrange, Reshape
 
 if TYPE_CHECKING:
     from export.frontends.builder import Builder

@@ -15,7 +15,7 @@ from export.frontends.value import UnsupportedLayer, Value
 from export.intervals import Bounds
 from export.ir import Const, Tensor
 from export.modes import Modes
-from export.softmax import Softmax, exponential, mantissas
+from export.ops.softmax import Softmax, exponential, mantissas
 
 if TYPE_CHECKING:
     from export.frontends.builder import Builder

@@ -13,13 +13,13 @@ import numpy as np
 
 from compress.fixed import MAX_WIDTH, FixedPoint, code_width
 from export.arithmetic import binary_places, codes_of
-from export.casts import covering
-from export.elementwise import Add, Maximum, Minimum, Multiply, Pairwise, Subtract
 from export.frontends.moving import Move, moved
 from export.frontends.value import ONE, ZERO, Rationals, UnsupportedLayer, Value, spread
 from export.ir import Const, GraphError, Tensor
 from export.modes import Modes
 from export.ops import Affine
+from export.ops.casts import covering
+from export.ops.elementwise import Add, Maximum, Minimum, Multiply, Pairwise, Subtract
 
 if TYPE_CHECKING:
     from export.frontends.builder import Builder

@@ -17,7 +17,7 @@ from export.frontends.precision import Precision
 from export.frontends.value import ZERO, UnsupportedLayer, Value
 from export.ir import Const, Tensor
 from export.ops import MaxPool, SumPool
-from export.windows import Window
+from export.ops.windows import Window
 
 if TYPE_CHECKING:
     from export.frontends.builder import Builder

@@ -8,8 +8,8 @@ from typing import TypedDict
 
 from compress.fixed import FixedPoint
 from compress.profile import Suggestion
-from export.lookup import MAX_INDEX_WIDTH
 from export.ops import Modes
+from export.ops.lookup import MAX_INDEX_WIDTH
 
 _CLASSIC = FixedPoint.of(16, 6)
 _CLASSIC_MODES = Modes()

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, round_ratio
-from export.casts import Formats, covering
 from export.frontends.curves import Curve
 from export.frontends.functions import Clamp, Function, Leak
 from export.frontends.stairs import Quantized, Stairs, compared, stairs, tabulated
 from export.frontends.value import ONE, ZERO, Rationals, UnsupportedLayer, Value, spread
 from export.ir import Tensor
-from export.lookup import MAX_INDEX_WIDTH
 from export.modes import Modes
 from export.ops import BySign, Cast, ChannelCast, Maximum, Minimum, ReLU, Requantize
+from export.ops.casts import Formats, covering
+from export.ops.lookup import MAX_INDEX_WIDTH
 from export.passes.lower_requantize import MAX_THRESHOLDS
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ import numpy as np
 from compress.fixed import FixedPoint, round_ratio
 from export.frontends.curves import Curve
 from export.ir import Const, Tensor
-from export.lookup import Table
 from export.modes import Modes
 from export.ops import Threshold
+from export.ops.lookup import Table
 
 _DIGITS = 20
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from export.arithmetic import shifted
-from export.binary import SIGN, BinaryDense
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Dense, Reshape, Threshold
+from export.ops.binary import SIGN, BinaryDense
 
 
 def binarize(graph: Graph) -> Graph:

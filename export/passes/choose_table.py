@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from export.ir import Const, Graph, Op
-from export.lookup import MAX_INDEX_WIDTH
 from export.ops import Table, Threshold
+from export.ops.lookup import MAX_INDEX_WIDTH
 
 #: Bits in one look-up table of an FPGA: six inputs.
 _LUT_BITS, _LUT_INPUTS = 64, 6

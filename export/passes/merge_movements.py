@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.ir import Graph, Op, Tensor
-from export.movement import NOWHERE, Rearrange, Reshape
+from export.ops.movement import NOWHERE, Rearrange, Reshape
 
 
 def merge_movements(graph: Graph) -> Graph:

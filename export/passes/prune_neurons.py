@@ -19,11 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.arithmetic import exact_matmul, shifted
-from export.elementwise import Elementwise
 from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
-from export.linear import SumOfProducts
-from export.movement import NOWHERE
 from export.ops import (
     Affine,
     Cast,
@@ -40,8 +37,11 @@ from export.ops import (
     Table,
     Threshold,
 )
-from export.pooling import Pool
-from export.reuse import legal_reuse_factors
+from export.ops.elementwise import Elementwise
+from export.ops.linear import SumOfProducts
+from export.ops.movement import NOWHERE
+from export.ops.pooling import Pool
+from export.ops.reuse import legal_reuse_factors
 
 #: Which channels.
 Mask = NDArray[np.bool_]

@@ -14,7 +14,7 @@ import numpy as np
 
 from export.backend import Backend
 from export.ir import Graph
-from export.streams import Io
+from export.streams.access import Io
 
 CODES, FLOAT64 = 3, 2
 

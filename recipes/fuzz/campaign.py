@@ -25,8 +25,8 @@ from tqdm import tqdm
 from compress.checkpoint import write_bytes
 from export.backend import Backend
 from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
-from export.streams import Io
-from export.vendor_headers import ac_include, ap_include
+from export.emulation.vendor_headers import ac_include, ap_include
+from export.streams.access import Io
 from recipes.fuzz.batch import Batch, CompilationError
 from recipes.fuzz.case import Case, Disagreement, Refused, draw, in_python, traces_differ
 from recipes.fuzz.coverage import features

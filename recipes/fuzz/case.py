@@ -14,10 +14,10 @@ from compress.fixed import Codes
 from export.archive import dumped, loaded
 from export.frontends.torch import lower
 from export.ir import Graph, GraphError, Op
-from export.linear import SparseDense, SumOfProducts
+from export.ops.linear import SparseDense, SumOfProducts
+from export.ops.reuse import legal_reuse_factors
 from export.passes import steps
-from export.reuse import legal_reuse_factors
-from export.streams import Io
+from export.streams.access import Io
 from recipes.fuzz.graphs import random_graph, random_inputs
 from recipes.fuzz.modules import has_power_of_two_scales, random_module
 from recipes.fuzz.wirings import random_wiring

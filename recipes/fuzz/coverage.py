@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compress.columns import columns
-from export.linear import SumOfProducts
 from export.modes import Modes
 from export.ops import Dense, SparseDense
+from export.ops.linear import SumOfProducts
 from recipes.fuzz.case import Case
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
-from export.casts import covering
 from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import (
@@ -38,8 +37,9 @@ from export.ops import (
     Table,
     Threshold,
 )
-from export.reuse import legal_reuse_factors
-from export.windows import Adaptive, Sliding, Window, adaptive
+from export.ops.casts import covering
+from export.ops.reuse import legal_reuse_factors
+from export.ops.windows import Adaptive, Sliding, Window, adaptive
 from recipes.fuzz.meetings import joined, met, moved, ranked
 
 SATURATING = (Overflow.SAT, Overflow.SAT_SYM)

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from compress.fixed import FixedPoint, FixedPointError
-from export.casts import covering
 from export.intervals import Bounds
 from export.ir import Op, Tensor
 from export.ops import Add, ArgMax, BySign, Concat, Maximum, Minimum, Multiply, Rearrange, Subtract
+from export.ops.casts import covering
 
 
 class Drawing(Protocol):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from compress.checkpoint import check_same, describe, write_bytes
-from export.reuse import check_reuse
+from export.ops.reuse import check_reuse
 from recipes.pipeline import load_splits
 from recipes.recipe import Recipe
 from recipes.search.crews import Crew

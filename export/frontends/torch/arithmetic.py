@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from compress.quantize.calls import ADD_CALLS, MULTIPLY_CALLS, SUBTRACT_CALLS
-from export.elementwise import ArgMax, Maximum, Minimum
 from export.frontends import pairs
 from export.frontends.builder import rationals
 from export.frontends.functions import Activation, Clamp, Leak
@@ -20,6 +19,7 @@ from export.frontends.torch.lowering import Constant, Operand, Site, of_call, of
 from export.frontends.torch.movement import rearranged, sample_axis
 from export.frontends.value import ONE, ZERO, Rationals, Raw, Value
 from export.ir import Tensor
+from export.ops.elementwise import ArgMax, Maximum, Minimum
 
 #: What an operator of Python or a call of torch may stand between.
 Number: TypeAlias = Operand | Constant | float

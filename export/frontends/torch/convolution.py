@@ -12,7 +12,7 @@ from export.frontends.torch.linear import in_formats, quantized
 from export.frontends.torch.lowering import Operand, Site, of_layer
 from export.frontends.torch.movement import rearranged
 from export.frontends.value import Value
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
 
 
 @of_layer(Kind.CONV1D, Kind.CONV2D)

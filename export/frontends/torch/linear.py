@@ -21,7 +21,7 @@ from export.frontends.torch.movement import rearranged
 from export.frontends.value import ZERO, Rationals, Value
 from export.ir import Const
 from export.modes import Modes
-from export.windows import Sliding, Window
+from export.ops.windows import Sliding, Window
 
 
 @of_layer(layers.Kind.LINEAR)

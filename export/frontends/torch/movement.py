@@ -21,7 +21,7 @@ from compress.quantize.calls import CAT_CALLS
 from export.frontends.moving import Move, concatenated, joined_raw, moved
 from export.frontends.torch.lowering import BATCH, Batch, Constant, Operand, Site, of_call, of_layer
 from export.frontends.value import Raw, UnsupportedLayer
-from export.movement import NOWHERE
+from export.ops.movement import NOWHERE
 
 #: How many samples run through a call to see where their numbers go: several, so that it shows whether they stay apart,
 #: and of two numbers, so that it shows whether the call is meant for one number alone.

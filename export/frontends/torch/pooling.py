@@ -14,7 +14,7 @@ from export.frontends.pooling import averaged, largest
 from export.frontends.torch.lowering import Operand, Site, of_call, of_layer
 from export.frontends.torch.movement import rearranged, sample_axis
 from export.frontends.value import Value
-from export.windows import Sliding, Window, adaptive
+from export.ops.windows import Sliding, Window, adaptive
 
 _OVER_ONE_AXIS = (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from compress.fixed import Codes
-from export.emulator import Emulator, MissingHeadersError, Numbers
+from export.emulation.emulator import Emulator, MissingHeadersError, Numbers
 from export.ir import Const, Graph, GraphError
 from export.ops import Conv, Dense, Input, SparseDense
 

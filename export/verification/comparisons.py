@@ -42,9 +42,9 @@ from export.ops import (
     SumPool,
     Table,
     Threshold,
-    along_channels,
 )
-from export.windows import PADDING
+from export.ops.casts import along_channels
+from export.ops.windows import PADDING
 
 
 class UnlistedError(TypeError):

@@ -12,7 +12,7 @@ from export.arithmetic import exact_matmul, roomy, shifted
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.modes import Modes
-from export.reuse import check_reuse
+from export.ops.reuse import check_reuse
 
 #: Operands that are laid out at once; a batch with more of them is taken in parts.
 _MOST_OPERANDS = 1 << 22

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from export.fifos import Actor, depths
 from export.ir import Op, Tensor
 from export.ops import Input, Reshape, SumOfProducts
-from export.pooling import Pool
-from export.streams import Access, ByPacket, Whole, access, packets
+from export.ops.pooling import Pool
+from export.streams.access import Access, ByPacket, Whole, access, packets
+from export.streams.fifos import Actor, depths
 
 if TYPE_CHECKING:
-    from export.firmware import Firmware, Signal, Step
+    from export.firmware.design import Firmware, Signal, Step
 
 # Reading and writing take a stage each, and so does every level of logic. An estimate, which only says how much deeper
 # than it must be a FIFO beside a pipeline is made.

@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from compress.fixed import Codes
-from export.linear import SumOfProducts
-from export.reuse import check_reuse
-from export.windows import Sliding, Window
+from export.ops.linear import SumOfProducts
+from export.ops.reuse import check_reuse
+from export.ops.windows import Sliding, Window
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The ops that take several tensors element by element, and the place of the largest element.
 
-All of a kind and a shape: a smaller operand is repeated by a :class:`~export.movement.Rearrange` before.
+All of a kind and a shape: a smaller operand is repeated by a :class:`~export.ops.movement.Rearrange` before.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from compress.fixed import FixedPoint
-from export.conv import Conv
-from export.elementwise import Elementwise
 from export.ir import Op, Tensor
-from export.movement import NOWHERE, Rearrange
 from export.ops import Affine, ArgMax, Cast, ChannelCast, Clip, Concat, ReLU, Table, Threshold
-from export.pooling import MaxPool, Pool, SumPool
-from export.windows import Sliding, Window
+from export.ops.conv import Conv
+from export.ops.elementwise import Elementwise
+from export.ops.movement import NOWHERE, Rearrange
+from export.ops.pooling import MaxPool, Pool, SumPool
+from export.ops.windows import Sliding, Window
 
 #: Packets of a line below which it stands in registers: what is written to a memory can be read some cycles later.
 SHORT_LINE = 16

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from compress.fixed import Codes, FixedPoint
 from export.arithmetic import shifted
-from export.firmware import Firmware
+from export.firmware.design import Firmware
+from export.firmware.storage import Weights
 from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import (
@@ -38,8 +39,7 @@ from export.ops import (
     Subtract,
     Table,
 )
-from export.storage import Weights
-from export.streams import Io
+from export.streams.access import Io
 
 _EXACT = (
     Add, Concat, Conv, Dense, Maximum, MaxPool, Minimum, Multiply, Rearrange, ReLU, Reshape, SparseDense, Subtract

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from compress.fixed import Codes, FixedPoint, as_codes
 from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
-from export.compiler import Compiler
+from export.emulation.compiler import Compiler
+from export.emulation.vendor_headers import AC_VARIABLE, AP_VARIABLE, ac_include, ap_include
 from export.ir import Graph, GraphError, Tensor
 from export.ops import Input
-from export.streams import Io
-from export.vendor_headers import AC_VARIABLE, AP_VARIABLE, ac_include, ap_include
+from export.streams.access import Io
 
 
 class Numbers(Enum):
@@ -36,7 +36,8 @@ class Emulator:
 
     ``io`` "stream" takes the processes of a streamed design in the place of arrays; the bits are the same. ``threads``
     is how many cores a call may use (default: all that the process may). The compiled design is kept in
-    ``cache_dir`` (default: :func:`export.compiler.cache_folder`). Calls release the GIL and may run concurrently.
+    ``cache_dir`` (default: :func:`export.emulation.compiler.cache_folder`). Calls release the GIL and may run
+    concurrently.
     """
 
     def __init__(

@@ -15,8 +15,19 @@ from math import prod
 from export.costs import OpEstimate, Target, estimate_op
 from export.costs.basis import block_rams
 from export.ir import Graph, Op, Tensor
-from export.streams import SHORT_LINE, Access, ByPacket, Folded, Gathered, Whole, Windowed, access, channels, packets
-from export.windows import Sliding
+from export.ops.windows import Sliding
+from export.streams.access import (
+    SHORT_LINE,
+    Access,
+    ByPacket,
+    Folded,
+    Gathered,
+    Whole,
+    Windowed,
+    access,
+    channels,
+    packets,
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from compress.fixed import MAX_WIDTH, Codes, FixedPoint, as_codes, code_width
 from export.arithmetic import shifted
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
-from export.windows import Window
+from export.ops.windows import Window
 
 
 @dataclass(frozen=True)

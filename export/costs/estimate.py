@@ -34,9 +34,9 @@ from typing import TypeAlias
 
 from compress.columns import columns
 from export.costs import OpEstimate, Target, estimate_op
-from export.flow import estimate_process, flow, latency
 from export.ir import Graph, Tensor
-from export.streams import Io, access
+from export.streams.access import Io, access
+from export.streams.flow import estimate_process, flow, latency
 
 #: Lookup tables after Vivado's synthesis for each that the HLS tool estimates, fully parallel layers.
 SYNTHESIZED_LUT = 0.54

@@ -19,10 +19,10 @@ from fractions import Fraction
 import numpy as np
 
 from compress.fixed import Codes, FixedPoint, Overflow, Rounding, as_codes
-from export.casts import same_shape
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.modes import Modes
+from export.ops.casts import same_shape
 
 #: How the distance from the largest number becomes the place of an entry.
 TO_INDEX = Modes(Rounding.RND, Overflow.SAT)

@@ -1,6 +1,6 @@
 """A graph as the C++ that computes it: identifiers, types, tables of constants and calls, ready to be arranged as text.
 
-Everything here is the same for every backend; what a vendor spells in its own way is in :mod:`export.tables`.
+Everything here is the same for every backend; what a vendor spells in its own way is in :mod:`export.firmware.tables`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from export.identifiers import Identifiers, quoted
+from export.firmware.identifiers import Identifiers, quoted
+from export.firmware.network import Network
+from export.firmware.storage import Stored, Weights, derived, protected, stored
+from export.firmware.tables import PacketType, SignalType, StreamType, Table, TypeName, constants, table_of
 from export.ir import Graph, GraphError, Op, Tensor
-from export.network import Network
 from export.ops import BinaryDense, ChannelCast, Input, Softmax
-from export.storage import Stored, Weights, derived, protected, stored
-from export.streams import Io, access, channels, packets
-from export.tables import PacketType, SignalType, StreamType, Table, TypeName, constants, table_of
+from export.streams.access import Io, access, channels, packets
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ A design takes a sample every ``interval`` cycles, that of its slowest layer; a 
   latency), and among those with the fewest multipliers, is found by adding layer after layer to the list of all sums
   of intervals and costs of which none is better in both: what is not in the list can be in no best choice.
 
-A multiplier counts as in :mod:`export.estimate`: at R = 1 constants of one or two digits need none and equal ones
+A multiplier counts as in :mod:`export.costs.estimate`: at R = 1 constants of one or two digits need none and equal ones
 share theirs, so that a layer may take more multipliers at R = 2 than at 1. Ops other than layers count as they are.
 """
 
@@ -27,10 +27,10 @@ from typing import TypeAlias
 
 from compress.columns import columns
 from export.costs import OpEstimate, Target, estimate_op, multipliers_of
+from export.costs.multipliers import Multipliers
 from export.ir import Graph
-from export.multipliers import Multipliers
 from export.ops import SparseDense, SumOfProducts
-from export.reuse import legal_reuse_factors
+from export.ops.reuse import legal_reuse_factors
 
 
 class Counted(Enum):

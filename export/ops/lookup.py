@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from compress.fixed import Codes, FixedPoint, as_codes
-from export.casts import same_shape
 from export.intervals import Bounds, spanned
 from export.ir import Const, Op, Tensor
+from export.ops.casts import same_shape
 
 #: Bits of the widest number that a table is made for.
 MAX_INDEX_WIDTH = 14

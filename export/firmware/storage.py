@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.firmware.tables import IndexType, Parts, Table, TypeName, table_of
 from export.ir import Graph, GraphError, Op
-from export.tables import IndexType, Parts, Table, TypeName, table_of
 
 #: Widths that C++ has words of.
 _WORDS = {8: "unsigned char", 16: "unsigned short", 32: "unsigned int", 64: "unsigned long long"}

@@ -193,3 +193,8 @@ def check_formats(op: Op, formats: Formats) -> None:
     for channel, fmt in enumerate(formats):
         if fmt is not None and not have.holds(fmt):
             raise op.fail(f"channel {channel} is {fmt}, which {have} does not hold; use {covering(formats)}")
+
+
+def along_channels(values: Codes, shape: tuple[int, ...]) -> Codes:
+    """Per-channel constants shaped to broadcast against (batch, \\*shape)."""
+    return values.reshape((-1,) + (1,) * (len(shape) - 1))

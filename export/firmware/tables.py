@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.fixed import Codes, FixedPoint
-from export.casts import channels_by_format
 from export.ir import Const, GraphError, Op
-from export.movement import NOWHERE
 from export.ops import (
     Affine,
     BinaryDense,
@@ -32,9 +30,10 @@ from export.ops import (
     SparseDense,
     SumPool,
     Threshold,
-    along_channels,
 )
-from export.softmax import TO_INDEX, TO_MANTISSA
+from export.ops.casts import along_channels, channels_by_format
+from export.ops.movement import NOWHERE
+from export.ops.softmax import TO_INDEX, TO_MANTISSA
 
 
 @dataclass(frozen=True)

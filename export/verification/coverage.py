@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from compress.fixed import Codes, as_codes
-from export.comparisons import Comparison, Comparisons
 from export.ir import Graph, Op
 from export.ops import Input
+from export.verification.comparisons import Comparison, Comparisons
 
 #: Elements of which both ends are tried in one step of a search.
 _TRIED = 64

@@ -1,0 +1,1 @@
+"""The design as software: compiled, kept, and called from Python."""
