@@ -28,8 +28,8 @@ from export.costs.multipliers import dsp_blocks, lut_of_multiplier
 from export.ir import Tensor
 from export.ops import Cast, MaxPool, Modes, ReLU
 from export.ops.windows import Sliding, Window
-from export.streams.access import access
 from export.streams.flow import flow
+from export.streams.rules import access
 
 FITTED = ("ArgyKokk/hls4ml_MLP_estimator", "astitwlathe/example-hls4ml")
 #: hls4ml asks for this, Vivado HLS does so by itself.

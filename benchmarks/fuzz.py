@@ -1,33 +1,39 @@
 """How many random networks agree in everything that is compared about them: ``qapsule fuzz``, recorded.
 
-    python benchmarks/fuzz.py [--networks 500] [--seed 0] [--run runs/fuzz]
+    python benchmarks/fuzz.py [--networks 10000] [--seed 0] [--run runs/fuzz]
 
 Goes on with the campaign in ``--run``, if there is one, and writes benchmarks/results/fuzz.json: what was drawn,
-refused and compared, and every disagreement.
+refused and compared, what has never been met, every disagreement, and the CPU time of this call.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 from dataclasses import asdict
 from pathlib import Path
 
 from provenance import RESULTS, provenance, write
 
 from recipes.fuzz.campaign import Campaign, fuzz
+from recipes.fuzz.coverage import never
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="whether random networks agree in every bit")
-    parser.add_argument("--networks", type=int, default=500)
+    parser.add_argument("--networks", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, default=Path("runs/fuzz"), help="folder of the campaign")
     parser.add_argument("--out", type=Path, default=RESULTS / "fuzz.json")
     given = parser.parse_args()
+    standins = Path(__file__).parent.parent / "tests" / "standins"
     campaign = Campaign(networks=given.networks, seed=given.seed)
-    account = fuzz(campaign, given.run, resume=True)
+    account = fuzz(campaign, given.run, resume=True, standins=standins)
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    cpu_s = round(sum(used.ru_utime + used.ru_stime for used in (own, children)), 1)
+    seen = {**account.plain(), "never": never(account.features), "cpu_s": cpu_s}
     versions = provenance("numpy", "torch", "brevitas", "hls4ml")
-    write(given.out, {"benchmark": "fuzz", "campaign": asdict(campaign), **account.plain(), **versions})
+    write(given.out, {"benchmark": "fuzz", "campaign": asdict(campaign), **seen, **versions})
     return 1 if account.finds else 0
 
 

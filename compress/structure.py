@@ -18,7 +18,7 @@ class Group(Enum):
     WEIGHT = "weight"  # each by itself
     NEURON = "neuron"  # all that come into one output of a dense layer: a row
     CHANNEL = "channel"  # all that come into one output channel of a convolution: a filter
-    MULTIPLIER = "multiplier"  # all that one multiplier of a time-multiplexed dense layer handles
+    MULTIPLIER = "multiplier"  # all that one multiplier of a time-multiplexed layer handles
     NONE = "none"  # nothing of the layer is ever pruned; its weights still count among the original ones
 
 
@@ -68,12 +68,12 @@ class Structure:
                 return torch.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
             case Group.NONE:
                 return torch.zeros(shape, dtype=torch.int64)
-            case Group.MULTIPLIER if not convolution:
+            case Group.MULTIPLIER:
                 try:
-                    return reuse_blocks(shape[1], shape[0], self.reuse_factor)
+                    return reuse_blocks(shape[1:].numel(), shape[0], self.reuse_factor).reshape(shape)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
-        has = "weights or channels" if convolution else "weights, neurons or multipliers"
+        has = f"weights, {'channels' if convolution else 'neurons'} or multipliers"
         raise ValueError(f"{name}: weights of shape {tuple(shape)} have no {self.group.value}s; group them as {has}")
 
 
@@ -95,10 +95,13 @@ def multipliers(reuse_factor: int) -> Structure:
 def reuse_blocks(n_in: int, n_out: int, reuse_factor: int) -> Tensor:
     """The multiplier (from 0, int64) that handles each weight of a dense layer, in the weight's shape (n_out, n_in).
 
-    The layer has ``M = n_in * n_out / reuse_factor`` multipliers. The products are taken in input-major order, M in
-    every step (``hls_lib/qapsule/dense.h``, ``dense_reuse``), so number m serves the products m, m + M, m + 2M, ... A
-    multiplier all of whose weights are zero need not exist. Pruning by such blocks is the method of Ramhorst et al.
-    (arXiv:2308.05170), whose multipliers take neighbouring weights instead.
+    Of a convolution the inputs are those of an output at one position: input channels of its group times pixels.
+
+    The layer has ``M = n_in * n_out / reuse_factor`` multipliers, each of which does a product in every step
+    (``hls_lib/qapsule/dense.h``). In input-major order number m serves the products m, m + M, m + 2M, ...: in
+    ``dense_reuse`` step after step, in ``dense_serial``, where M divides ``n_out``, all of one output before those of
+    the next. A multiplier all of whose weights are zero is left out of the design. Pruning by such blocks is the method
+    of Ramhorst et al. (arXiv:2308.05170), whose multipliers take neighbouring weights instead.
 
     Raises ``ValueError`` for a reuse factor that gives an accumulator changing multipliers: it must divide ``n_in``, or
     be ``n_in`` times a divisor of ``n_out``.

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def to_graph(
     ``input_shape`` is that of one sample, or a list of one for each input. ``input_format`` is needed where the model
     does not quantize its input; ``precision`` where it has plain float layers. ``reuse_factor`` is one for all layers,
     or one by layer name (``export.costs.balance`` suggests them), and so is ``strategy``: what becomes of the zeros
-    among the weights of a fully connected layer (``export.passes.choose_sparse``). ``backend`` decides which passes
+    among the weights of a layer (``export.passes.choose_sparse``). ``backend`` decides which passes
     run. Raises ValueError, naming the layer and the cure, for whatever has no exact integer form.
     """
     from export.backends import find_backend
@@ -55,7 +56,7 @@ def to_graph(
         if input_shape is None:
             raise ValueError("input_shape is missing: the shape of one sample, e.g. input_shape=(16,)")
         model = lower(model, input_shape, name=name, input_format=input_format, precision=precision)
-    return run(model, (*find_backend(backend).passes, choose(strategy), set_reuse(reuse_factor, strategy)))
+    return run(model, (*find_backend(backend).passes, choose(strategy, reuse_factor), set_reuse(reuse_factor, strategy)))
 
 
 def to_hls(
@@ -75,6 +76,8 @@ def to_hls(
 ) -> Project:
     """Write the HLS project of ``model`` into the folder ``out`` and return it.
 
+    Its ``cautions`` name the layers that ask for more at a time than an HLS tool may bear, each with the cure.
+
     With ``io`` "parallel" a sample comes in at once and layers hand on arrays; with "stream" it comes in position by
     position, and layers are processes that hand on the channels of one position at a time.
     ``options`` are the backend's own, as its module in ``export/backends`` lists them; all have ``clock_ns`` and
@@ -82,6 +85,7 @@ def to_hls(
     anything else is refused; ``overwrite`` replaces an earlier project, never anything that is not one.
     """
     from export.backends import find_backend
+    from export.costs.cautions import cautions
 
     target = find_backend(backend)
     graph = to_graph(
@@ -94,7 +98,7 @@ def to_hls(
         strategy=strategy,
         backend=backend,
     )
-    project = target.render(graph, io=io, **options)
+    project = replace(target.render(graph, io=io, **options), cautions=cautions(graph, io))
     project.write(out, overwrite=overwrite)
     return project
 

@@ -5,10 +5,15 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <iterator>
+#include <map>
+#include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -23,6 +28,8 @@ namespace {
 
 // Fewer samples than this are done before another thread has started.
 constexpr std::int64_t smallest_share = 256;
+// What a design does before its first sample, among it making a stack for its tensors, is nothing beside as many.
+constexpr std::int64_t ample_share = 2048;
 // Shares end between blocks, whatever the number of lanes of the design.
 constexpr std::int64_t share_granule = 64;
 
@@ -39,6 +46,87 @@ void check(const py::array& array, std::int64_t samples) {
         throw std::invalid_argument("arrays must be C-contiguous; use numpy.ascontiguousarray");
     if (array.ndim() < 1 || array.shape(0) != samples)
         throw std::invalid_argument("every array must hold " + std::to_string(samples) + " samples");
+}
+
+/// Memory for results. What the system hands out it hands out page by page and filled with zeros, which takes several
+/// times as long as writing the results; so blocks that nobody refers to any more are kept for the next ones.
+class Blocks {
+  public:
+    static Blocks& all() {
+        static Blocks* const blocks = new Blocks;  // outlives every array
+        return *blocks;
+    }
+
+    void* take(std::size_t bytes) {
+        bytes = rounded(bytes);
+        {
+            const std::lock_guard<std::mutex> alone(mutex_);
+            const auto found = idle_.lower_bound(bytes);
+            if (found != idle_.end() && found->first <= bytes + bytes / 4) {
+                void* const block = found->second;
+                const std::size_t size = found->first;
+                idle_.erase(found);
+                idle_bytes_ -= size;
+                taken_[block] = size;
+                return block;
+            }
+        }
+        void* const block = map(bytes);
+        const std::lock_guard<std::mutex> alone(mutex_);
+        taken_[block] = bytes;
+        return block;
+    }
+
+    void give_back(void* block) {
+        const std::lock_guard<std::mutex> alone(mutex_);
+        const auto found = taken_.find(block);
+        const std::size_t bytes = found->second;
+        taken_.erase(found);
+        idle_.emplace(bytes, block);
+        idle_bytes_ += bytes;
+        while (idle_bytes_ > most_idle) {
+            const auto largest = std::prev(idle_.end());
+            idle_bytes_ -= largest->first;
+            munmap(largest->second, largest->first);
+            idle_.erase(largest);
+        }
+    }
+
+  private:
+    static constexpr std::size_t most_idle = std::size_t(256) << 20;
+    static constexpr std::size_t huge_page = std::size_t(2) << 20;
+    static constexpr std::size_t small_step = std::size_t(64) << 10;
+
+    static std::size_t rounded(std::size_t bytes) {
+        const std::size_t step = bytes < huge_page ? small_step : huge_page;
+        return (bytes + step - 1) / step * step;
+    }
+    static void* map(std::size_t bytes) {
+        const bool huge = bytes >= huge_page;
+        const std::size_t room = huge ? bytes + huge_page : bytes;
+        void* const found = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (found == MAP_FAILED) throw std::bad_alloc();
+        if (!huge) return found;
+        char* const begin = static_cast<char*>(found);
+        const std::size_t before = (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
+        if (before) munmap(begin, before);
+        if (before != huge_page) munmap(begin + before + bytes, huge_page - before);
+        madvise(begin + before, bytes, MADV_HUGEPAGE);
+        return begin + before;
+    }
+
+    std::mutex mutex_;
+    std::multimap<std::size_t, void*> idle_;
+    std::map<void*, std::size_t> taken_;
+    std::size_t idle_bytes_ = 0;
+};
+
+py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& type) {
+    py::ssize_t bytes = type.itemsize();
+    for (const py::ssize_t extent : shape) bytes *= extent;
+    void* const block = Blocks::all().take(static_cast<std::size_t>(std::max<py::ssize_t>(bytes, 1)));
+    const py::capsule owner(block, [](void* it) { Blocks::all().give_back(it); });
+    return py::array(type, shape, block, owner);
 }
 
 class Design {
@@ -79,15 +167,20 @@ class Design {
     bool split(const qapsule_array* from, const qapsule_array* to, std::int64_t samples, int threads) const {
         const std::int64_t workers = std::clamp<std::int64_t>(samples / smallest_share, 1, std::max(threads, 1));
         const std::int64_t even = (samples + workers - 1) / workers;
-        const std::int64_t share = (even + share_granule - 1) / share_granule * share_granule;
+        // Several each, so that a thread that is held up leaves its later ones to the others.
+        const std::int64_t wanted = workers == 1 ? even : std::max(even / 4, std::min(even, ample_share));
+        const std::int64_t share = (wanted + share_granule - 1) / share_granule * share_granule;
         std::atomic<bool> refused{false};
-        const auto work = [&](std::int64_t first) {
-            const qapsule_batch batch{from, to, first, std::min(first + share, samples)};
-            if (run_(&batch)) refused = true;
+        std::atomic<std::int64_t> next{0};
+        const auto work = [&] {
+            for (std::int64_t first; (first = next.fetch_add(share)) < samples;) {
+                const qapsule_batch batch{from, to, first, std::min(first + share, samples)};
+                if (run_(&batch)) refused = true;
+            }
         };
         std::vector<std::thread> crew;
-        for (std::int64_t first = share; first < samples; first += share) crew.emplace_back(work, first);
-        work(0);
+        for (std::int64_t other = 1; other < workers; ++other) crew.emplace_back(work);
+        work();
         for (std::thread& thread : crew) thread.join();
         return !refused;
     }
@@ -99,6 +192,8 @@ class Design {
 
 PYBIND11_MODULE(_runtime, module) {
     module.doc() = "Compiled designs over numpy arrays.";
+    module.def("empty", &empty, py::arg("shape"), py::arg("dtype"),
+               "As numpy.empty, in memory that is kept for the next one when nobody refers to it any more.");
     py::class_<Design>(module, "Design", "A compiled design.")
         .def(py::init<const std::string&>(), py::arg("path"), "Load the shared object of a design.")
         .def("run", &Design::run, py::arg("inputs"), py::arg("tensors"), py::arg("samples"), py::arg("threads"),

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from numpy import dtype as DType
 from numpy.typing import NDArray
 
 class Design:
@@ -12,3 +13,5 @@ class Design:
         samples: int,
         threads: int,
     ) -> bool: ...
+
+def empty(shape: Sequence[int], dtype: DType[Any]) -> NDArray[Any]: ...

@@ -22,6 +22,7 @@ from export import ops
 from export.ir import Const, Graph, GraphError, Op, Tensor
 from export.modes import Modes
 from export.ops import windows
+from export.scales import Reading
 
 #: Goes up when an older file is no longer understood.
 VERSION = 1
@@ -61,7 +62,7 @@ def _subclasses(kind: type) -> Iterator[type]:
 
 def _kinds() -> dict[str, type]:
     """Everything that may stand in a field of a graph or an op, by name."""
-    values = (Graph, Tensor, FixedPoint, Modes, windows.Window, windows.Sliding, windows.Adaptive)
+    values = (Graph, Reading, Tensor, FixedPoint, Modes, windows.Window, windows.Sliding, windows.Adaptive)
     known = [*values, *(kind for kind in _subclasses(Op) if kind.__module__.startswith(f"{ops.__package__}."))]
     return {kind.__name__: kind for kind in known}
 

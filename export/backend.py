@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.fixed import FixedPoint
 from export.firmware.design import Firmware
-from export.firmware.storage import Weights
+from export.firmware.storage import Delivery, Weights
 from export.firmware.tables import ConstantType, IndexType, PacketType, SignalType, StreamType, TypeName
 from export.ir import Graph
 from export.ops import Modes
@@ -92,9 +92,9 @@ class Backend:
     with its ``step``, one with ``{port}`` for a file per ``port``, one with ``{weights}`` for one if they are loaded.
 
     ``headers`` are those of ``hls_lib/qapsule`` that the templates include beside the kernels'. ``ios`` are the ways of
-    taking data that the templates arrange, of which streams need a spelling; ``reloads`` is whether they arrange
-    weights that are loaded. ``context`` computes what the templates need beyond the firmware: Python computes,
-    templates arrange.
+    taking data that the templates arrange, of which streams need a spelling; ``delivery`` is how weights come that are
+    loaded, None if they arrange none. ``context`` computes what the templates need beyond the firmware (Python
+    computes, templates arrange); ``storage`` among it has the memory of each table that is to lie in one.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Backend:
     spelling: Spelling
     headers: tuple[str, ...] = ()
     ios: tuple[Io, ...] = (Io.PARALLEL,)
-    reloads: bool = False
+    delivery: Delivery | None = None
     passes: tuple[Pass, ...] = PIPELINE
     options: type[Any] = NoOptions
     context: Callable[[Firmware, Any], Mapping[str, Any]] = field(default=lambda firmware, options: {})
@@ -128,16 +128,16 @@ class Backend:
         """The project for a graph on which ``passes`` have run.
 
         ``tmr`` has the constants of all layers, or of those it names, stored three times behind a voter. With
-        ``weights="reloadable"`` they are an argument of the top-level function.
+        ``weights="reloadable"`` they are arguments of the top-level function.
         """
         settings = self.parse(options)
-        way, storage = self._supported(io), Weights.of(weights)
-        if storage is Weights.RELOADABLE and (not self.reloads or way is not Io.PARALLEL):
+        way, reloadable = self._supported(io), Weights.of(weights) is Weights.RELOADABLE
+        if reloadable and self.delivery is None:
             raise BackendError(
-                f"the backend {self.name} with io={way.value!r} has no weights='reloadable'; use the backend catapult "
-                "with io='parallel', or constant weights"
+                f"the backend {self.name} has no weights='reloadable'; use the backend vitis or catapult, or constant "
+                "weights"
             )
-        firmware = Firmware(graph, way, tmr, storage)
+        firmware = Firmware(graph, way, tmr, self.delivery if reloadable else None)
         preamble = self.spelling.preamble(graph)
         headers = (*firmware.headers, *self.headers)
         if firmware.network and self.spelling.streams:
@@ -147,6 +147,7 @@ class Backend:
         common = {
             "firmware": firmware,
             "preamble": preamble,
+            "storage": {},
             "types": [(kind.name, self.spelling.spell(kind)) for kind in (*numbers, *firmware.carriers)],
             **self.context(firmware, settings),
         }
@@ -173,7 +174,7 @@ def _places(path: str, firmware: Firmware) -> Iterator[tuple[str, dict[str, Any]
         for port in firmware.ports:
             yield path.format(name=firmware.name, port=port.name), {"port": port}
     elif "{weights}" in path:
-        if firmware.loaded:
+        if firmware.arguments:
             yield path.format(weights="weights"), {}
     else:
         yield path.format(name=firmware.name), {}
@@ -190,11 +191,15 @@ FIRMWARE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Project:
-    """The files of a design by relative path, in memory."""
+    """The files of a design by relative path, in memory.
+
+    ``cautions`` say where it asks for more at a time than an HLS tool may bear (:mod:`export.costs.cautions`).
+    """
 
     name: str
     backend: str
     files: Mapping[str, str]
+    cautions: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -26,6 +26,6 @@ class Modes:
         if self.overflow in (Overflow.SAT, Overflow.SAT_SYM):
             return Bounds(low, high)
         rounded = Bounds(*(rescaled(v, frac, target.frac, self.rounding) for v in (reach.low, reach.high)))
-        kept = (rounded.low >= target.min_code) & (rounded.high <= target.max_code)
+        kept = (rounded.low >= target.min_code) & (rounded.high <= target.max_code) | (reach.low == reach.high)
         everywhere = Bounds.everywhere(reach.low.shape, target.min_code, target.max_code)
         return Bounds(as_codes(np.where(kept, low, everywhere.low)), as_codes(np.where(kept, high, everywhere.high)))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export import to_hls
+from export.backend import Project
 from export.backends import find_backend
 from export.emulation.emulator import Emulator
 from export.frontends.torch import lower
@@ -45,7 +46,7 @@ def write_project(
     name: str,
     overwrite: bool = False,
     options: Mapping[str, Any] | None = None,
-) -> None:
+) -> Project:
     """Write the hardware project, its test bench fed with test samples. Raises ``ValueError`` as ``to_hls`` does.
 
     ``options`` are the backend's own. What ``hardware`` says is left out where the backend has no such option.
@@ -53,7 +54,7 @@ def write_project(
     usual = {"part": hardware.part, "clock_ns": hardware.clock_ns, "vectors": splits.test.x[:_VECTORS]}
     known = {field.name for field in fields(find_backend(hardware.backend).options)}
     given = {name: value for name, value in usual.items() if name in known and value is not None}
-    to_hls(
+    return to_hls(
         network,
         out,
         splits.test.x.shape[1:],

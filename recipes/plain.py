@@ -108,8 +108,8 @@ def _parse(hint: Any, text: str, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if text.lower() == "none":
             return None
-        (hint,) = (argument for argument in arguments if argument is not type(None))
-        return _parse(hint, text, where)
+        # Of several kinds the first is the one that a line of text can say.
+        return _parse(next(argument for argument in arguments if argument is not type(None)), text, where)
     if origin is tuple:
         return [_parse(arguments[0], part.strip(), where) for part in text.split(",") if part.strip()]
     if hint is bool:

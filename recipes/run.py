@@ -117,7 +117,7 @@ def _export(given: argparse.Namespace) -> int:
     options |= _backend_options(hardware.backend, given.set)
     network = load_compressed(given.run, result)
     _, splits = load_splits(result.recipe)
-    write_project(
+    project = write_project(
         network,
         splits,
         hardware,
@@ -127,6 +127,8 @@ def _export(given: argparse.Namespace) -> int:
         options={**options, "io": given.io},
     )
     print(f"{hardware.backend} project of {result.hardware.network}: {given.out}")
+    for caution in project.cautions:
+        print(f"caution: {caution}")
     return 0
 
 
@@ -183,7 +185,7 @@ def _estimate(given: argparse.Namespace) -> int:
         suggestion = suggest_reuse(graph, clock_ns=clock_ns, **wanted)
         print(f"{suggestion}\n\nreuse_factor={suggestion.reuse_factor}\n")
         graph = to_graph(graph, reuse_factor=suggestion.reuse_factor, backend=hardware.backend)
-    print(estimate(graph, clock_ns, given.part or hardware.part or Target.part))
+    print(estimate(graph, clock_ns, given.part or hardware.part or Target.part, given.io))
     return 0
 
 
@@ -197,21 +199,31 @@ def _report(given: argparse.Namespace) -> int:
 
 def _fuzz(given: argparse.Namespace) -> int:
     from recipes.fuzz.campaign import FINDS, Campaign, fuzz, replay
-    from recipes.fuzz.coverage import coverage_table
+    from recipes.fuzz.coverage import coverage_table, never
 
     if given.replay:
-        found = replay(given.replay)
+        found = replay(given.replay, given.standins)
         for each in found:
             print(f"{each.case}, {each.between}: {each.what}")
         print(f"{len(given.replay)} networks compared again, {len(found)} disagreements")
         return NOT_EQUAL if found else 0
     campaign = Campaign(networks=given.networks, seed=given.seed)
-    account = fuzz(campaign, given.out, resume=given.resume, workers=given.workers, progress=sys.stderr.isatty())
+    account = fuzz(
+        campaign,
+        given.out,
+        resume=given.resume,
+        workers=given.workers,
+        progress=sys.stderr.isatty(),
+        standins=given.standins,
+    )
     print(coverage_table(account.features, account.networks))
+    print(f"never: {'; '.join(never(account.features)) or 'nothing'}")
     for kind, refused in sorted(account.refused.items()):
         print(f"refused, {kind}: {refused:,}")
     for what, compared in sorted(account.compared.items()):
         print(f"compared, {what}: {compared:,}")
+    for what, skipped in sorted(account.skipped.items()):
+        print(f"skipped, {what}: {skipped:,}")
     for find in account.finds:
         print(f"DIFFERS {find['case']}, {find['between']}: {find['what']}")
     where = f", kept in {given.out / FINDS}" if account.finds else ""
@@ -298,6 +310,9 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
     estimate.add_argument("--part", help="FPGA, default: the recipe's")
     estimate.add_argument("--clock-ns", type=float, help="clock period, default: the recipe's")
+    estimate.add_argument(
+        "--io", choices=["parallel", "stream"], default="parallel", help="samples whole, or position by position"
+    )
     estimate.add_argument("--reuse-factor", type=int, help="products that share a multiplier, default: the recipe's")
     estimate.add_argument("--interval", type=int, metavar="CYCLES", help="suggest factors for a sample every so many")
     estimate.add_argument("--samples-per-s", type=float, metavar="N", help="suggest factors for this throughput")
@@ -314,6 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder for everything (default: runs/fuzz)")
     fuzz.add_argument("--workers", type=int, help="groups at a time (default: one for each core)")
     fuzz.add_argument("--resume", action="store_true", help="go on with a campaign, perhaps with more networks")
+    fuzz.add_argument("--standins", type=Path, help="folder of what stands in for headers that are not public")
     fuzz.add_argument("--replay", type=Path, nargs="+", metavar="FIND", help="compare earlier finds again, only those")
     fuzz.set_defaults(command=_fuzz)
     return parser

@@ -34,6 +34,7 @@ from export.ops import (
     Rearrange,
     ReLU,
     Reshape,
+    SparseConv,
     SparseDense,
     Subtract,
     SumPool,
@@ -71,7 +72,7 @@ def exact_conv(
 
 
 def conv_net(name: str = "conv_net", reuse_factors: tuple[int, int] = (1, 1), seed: int = 0) -> Graph:
-    """A padded 2d convolution, max pooling, a grouped one, an average over windows that differ, and a dense layer."""
+    """A padded 2d convolution, max pooling, a grouped one, a sparse one, an average of windows that differ, a layer."""
     rng = np.random.default_rng(seed)
     x = Tensor("x", (2, 6, 5), FixedPoint(7, 4))
     ops: list[Op] = [Input(x, QUANTIZER)]
@@ -95,6 +96,10 @@ def conv_net(name: str = "conv_net", reuse_factors: tuple[int, int] = (1, 1), se
     acc = conv("conv2", activation("act1", largest), (4, 2, 2, 2), Window((Sliding(3, 2), Sliding(3, 2))),
                reuse_factors[1])  # fmt: skip
     window, act = Window((Sliding(2, 1), Sliding(2, 2, before=1))), activation("act2", acc)
+    weight = Const([[[[0, 3]], [[-1, 2]]], [[[2, 0]], [[0, 1]]], [[[0, -3]], [[0, 0]]], [[[1, 0]], [[0, 2]]]],
+                   FixedPoint(3, 1))  # fmt: skip
+    conv3 = exact_conv("conv3", act, weight, Const([1, -2, 3, 0], FixedPoint(4, 2)), window, tuple(ops))
+    act = activation("act3", add(SparseConv.of(conv3, reuse_factor=4)))
     weight = Const([2, 1, 2, 1], FixedPoint(2, 1, signed=False))
     mean = add(SumPool(Tensor("mean", (4, 2, 2), FixedPoint(9, 3, signed=False)), act, window, weight))
     flat = add(Reshape(Tensor("flat", (16,), mean.format), mean))

@@ -20,6 +20,7 @@ from compress.layers import (
     bias_of,
     kind,
     output_of,
+    slopes_of,
     weight_of,
 )
 from compress.learned.frozen import FrozenActivation, FrozenLinear
@@ -126,6 +127,9 @@ def function(which: Kind, x: Fraction, layer: nn.Module | None = None) -> Fracti
             return min(max(x, Fraction(0)), Fraction(6))
         case Kind.LEAKY_RELU:
             return max(x, x * Fraction(str(layer.negative_slope)))
+        case Kind.PRELU:
+            (slope,) = slopes_of(layer).codes
+            return x if x >= 0 else x * int(slope) * slopes_of(layer).scale[0]
         case Kind.HARD_TANH:
             return min(max(x, Fraction(layer.min_val)), Fraction(layer.max_val))
         case Kind.HARD_SIGMOID:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from designs import every_op, mlp, samples
 from golden_files import assert_golden
-from planes import random_plane, small
+from planes import far_moved, flattened, gated, random_plane, small
 from test_backend_vitis import bench, needs_ap
 
 from compress.fixed import FixedPoint
@@ -16,6 +16,7 @@ from export.backend import BackendError, Project
 from export.backends.vitis import VITIS
 from export.ir import Graph, Tensor
 from export.ops import Input, Reshape
+from export.streams import rules
 
 
 def test_the_project_is_the_one_we_have_read() -> None:
@@ -37,6 +38,30 @@ def test_the_test_bench_compiles_and_passes(graph: Graph, standard: str, tmp_pat
     """Nothing else is printed: the vendor's streams warn where packets are left in them."""
     done = bench(VITIS.render(graph, io="stream"), tmp_path / "net", standard=standard)
     assert (done.returncode, done.stdout) == (0, "PASSED: 100 samples, 0 mismatches\n")
+
+
+@needs_ap
+@pytest.mark.parametrize(
+    "graph",
+    [flattened((4, 3, 2), 6, 12), flattened((4, 3, 2), 6, 12, share=0.4), far_moved(), gated(8)],
+    ids=["absorbed", "sparse", "far_moved", "gated"],
+)
+def test_so_does_that_of_designs_that_keep_less(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MOST_REGISTERS", 8)
+    done = bench(VITIS.render(graph, io="stream"), tmp_path / "net", standard="c++11")
+    assert (done.returncode, done.stdout) == (0, "PASSED: 100 samples, 0 mismatches\n")
+
+
+@needs_ap
+@pytest.mark.parametrize("share", [None, 0.4])
+def test_weights_of_another_packet_fail(share: float | None, tmp_path: Path) -> None:
+    """The control: every step takes the weights of the one before."""
+    project = VITIS.render(flattened((4, 3, 2), 6, 12, share=share), io="stream")
+    top = "firmware/flattened.cpp"
+    wrong = project.files[top].replace("qapsule_step);", "qapsule_step == 0 ? 0 : qapsule_step - 1);")
+    assert wrong != project.files[top]
+    done = bench(Project("flattened", "vitis", {**project.files, top: wrong}), tmp_path / "net")
+    assert done.returncode == 1 and done.stdout.splitlines()[-1].startswith("FAILED: 100 samples, ")
 
 
 @needs_ap

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from compress.layers import (
     QuantHardTanh,
     QuantIdentity,
     QuantLeakyReLU,
+    QuantPReLU,
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
@@ -29,6 +32,7 @@ from compress.layers import (
     UncalibratedQuantizer,
     activation_of,
     calibrate,
+    slopes_of,
 )
 
 DTYPES = (torch.float32, torch.float64)
@@ -40,6 +44,11 @@ LAYERS = {
     "identity": (QuantIdentity, lambda x: x, True),
     "relu6": (QuantReLU6, F.relu6, False),
     "leaky relu": (lambda **k: QuantLeakyReLU(0.125, **k), lambda x: F.leaky_relu(x, 0.125), True),
+    "prelu": (
+        lambda spec, **k: QuantPReLU(spec=replace(spec, weight_frac=4), **k),
+        lambda x: F.leaky_relu(x, 0.25),
+        True,
+    ),
     "hard tanh": (QuantHardTanh, F.hardtanh, True),
     "hard tanh, 0 to 3": (lambda **k: QuantHardTanh(0, 3, **k), lambda x: F.hardtanh(x, 0, 3), False),
     "hard sigmoid": (QuantHardSigmoid, F.hardsigmoid, False),
@@ -217,6 +226,37 @@ def test_state_and_copies(scale):
     assert torch.equal(layer(x), other(x))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", (2, 3, 8, 24, 32))
+@pytest.mark.parametrize("frac", [None, 3])
+def test_the_slopes_of_a_prelu_are_weights(dtype, width, frac):
+    """Trained, one per channel: Brevitas's numbers and gradients, and those of torch with the slopes that are read."""
+    spec = QuantSpec(weight_width=width, weight_frac=frac, activation_width=6, activation_frac=3)
+    runs, x = [], data(dtype, 3).reshape(10, 5, 6)
+    for lean in (True, False):
+        layer = QuantPReLU(5, spec=spec, lean=lean).to(dtype)
+        nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
+        runs.append(run(layer, x))
+    for ours, theirs in zip(*runs, strict=True):
+        assert torch.equal(ours, theirs)
+    if width > 24 and dtype is torch.float32:
+        return
+    read = slopes_of(layer)
+    slopes = torch.tensor([float(int(code) * read.scale[0]) for code in read.codes], dtype=dtype)
+    assert read.width == width and (frac is None or read.scale == (Fraction(2) ** -frac,))
+    identity = QuantIdentity(spec=QuantSpec(input_width=6, input_frac=3)).to(dtype)
+    assert torch.equal(layer(x), identity(F.prelu(x, slopes)))
+
+
+def test_calibration_keeps_the_channels_of_what_enters():
+    layer = QuantPReLU(3, spec=spec_of(5))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([4.0, 0.25, 0.25]))
+    model, x = nn.Sequential(layer, nn.Flatten(2), layer), torch.rand(20, 3, 2, 2) - 1
+    calibrate(model, x)
+    assert layer(torch.full((1, 3, 1), -0.5))[0, 0] < -1.5, "a range for channel 0, whose slope is 4"
+
+
 def test_a_flag_that_is_written_to_is_looked_at_again():
     layer = QuantReLU(spec=spec_of(6))
     layer(torch.rand(10))
@@ -241,6 +281,7 @@ def test_a_switched_off_quantizer_leaves_the_function():
     [
         (lambda: QuantLeakyReLU(0.0), "the slope lies between 0 and 1, got 0.0; 0 is a QuantReLU"),
         (lambda: QuantLeakyReLU(1.5), "the slope lies between 0 and 1, got 1.5"),
+        (lambda: QuantPReLU(spec=QuantSpec(weight_width=1)), "weight_width=1 leaves but the signs of its slopes"),
         (lambda: QuantHardTanh(1.0, -1.0), "needs min_val <= 0 < max_val, got 1.0 and -1.0"),
         (lambda: QuantHardTanh(0.5, 2.0), "needs min_val <= 0 < max_val, got 0.5 and 2.0"),
         (lambda: QuantHardTanh(-1.0, math.nan), "needs min_val <= 0 < max_val, got -1.0 and nan"),
@@ -259,6 +300,11 @@ def test_functions_that_cannot_be_are_refused(build, message):
     [
         (QuantReLU6(spec=spec_of(6)), "QuantReLU6(6-bit unsigned, 3 fraction bits)"),
         (QuantLeakyReLU(0.125, spec=spec_of(6)), "QuantLeakyReLU(slope 0.125, 6-bit signed, learned range)"),
+        (
+            QuantPReLU(3, spec=replace(spec_of(6), weight_frac=4)),
+            "QuantPReLU(3 slopes of 8 bits, 4 of them behind the point, 6-bit signed, learned range)",
+        ),
+        (QuantPReLU(spec=spec_of(6)), "QuantPReLU(one slope of 8 bits, 6-bit signed, learned range)"),
         (QuantHardTanh(spec=spec_of(1)), "QuantHardTanh(-1.0 to 1.0, binary, 0 fraction bits)"),
         (QuantSigmoid(spec=spec_of(6, Scale.FLOAT)), "QuantSigmoid(6-bit unsigned, learned range, float scale)"),
     ],

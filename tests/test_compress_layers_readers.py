@@ -31,6 +31,7 @@ from compress.layers import (
     QuantizedArray,
     QuantLeakyReLU,
     QuantLinear,
+    QuantPReLU,
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
@@ -218,8 +219,8 @@ def test_kinds():
     assert kind(bnn.QuantHardTanh(min_val=-1.0, max_val=1.0)) is Kind.IDENTITY  # its quantizer does the clipping
     assert kind(bnn.QuantSigmoid(act_quant=None)) is Kind.SIGMOID
     ours = [QuantReLU6(), QuantLeakyReLU(0.25), QuantHardTanh(), QuantHardSigmoid(), QuantTanh(), QuantSigmoid()]
-    ours += [QuantSiLU(), QuantGELU()]
-    names = ["relu6", "leaky relu", "hard tanh", "hard sigmoid", "tanh", "sigmoid", "silu", "gelu"]
+    ours += [QuantSiLU(), QuantGELU(), QuantPReLU()]
+    names = ["relu6", "leaky relu", "hard tanh", "hard sigmoid", "tanh", "sigmoid", "silu", "gelu", "prelu"]
     assert [kind(layer).value for layer in ours] == names
     assert kind(nn.Linear(1, 1)) is None and not is_quantized(nn.ReLU()) and is_quantized(bnn.QuantTanh())
 

@@ -159,6 +159,7 @@ CONVERTED = {
     "Hardtanh": (nn.Hardtanh(), ROW),
     "Hardtanh, wide": (nn.Hardtanh(-2, 3), ROW),
     "LeakyReLU": (nn.LeakyReLU(0.1), ROW),
+    "PReLU": (nn.PReLU(), ROW),
     "Tanh": (nn.Tanh(), ROW),
     "Sigmoid": (nn.Sigmoid(), ROW),
     "Hardsigmoid": (nn.Hardsigmoid(), ROW),
@@ -191,7 +192,6 @@ CONVERTED = {
 REFUSED = {
     "Mish": (nn.Mish(), ROW, "call: Mish cannot be quantized: use nn.ReLU"),
     "Softmax": (nn.Softmax(1), ROW, "call: Softmax cannot be quantized: leave it out"),
-    "PReLU": (nn.PReLU(), ROW, "call: PReLU cannot be quantized: use nn.LeakyReLU"),
     "LayerNorm": (nn.LayerNorm(4), ROW, "call: LayerNorm cannot be quantized: use a batch norm"),
     "ConvTranspose2d": (nn.ConvTranspose2d(4, 4, 2), PICTURE, "call: ConvTranspose2d cannot be quantized"),
     "Upsample": (nn.Upsample(scale_factor=2, mode="bilinear"), PICTURE, "call: Upsample cannot be quantized"),

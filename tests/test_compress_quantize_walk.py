@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from compress.layers import QuantIdentity, QuantLinear, QuantReLU, QuantSpec, Scale
-from compress.quantize import explain, quantize
+from compress.quantize import UnsupportedLayer, explain, quantize
 
 SPEC = QuantSpec(weight_width=4, activation_width=6, input_width=9)
 FLOAT = replace(SPEC, activation_scale=Scale.FLOAT)
@@ -248,3 +248,36 @@ def test_products_and_turning_curves_read_a_grid_and_differences_one_scale():
     assert ("a_quant", "silu reads the sums of a") in said
     assert {("sub", "an exact difference"), ("maximum", "an exact choice"), ("mul", "an exact product")} < set(said)
     assert ("cat", "mul reads the concatenation cat") in said and ("mul", "head reads the product mul") in said
+
+
+@pytest.mark.parametrize("arguments", [{}, {"value": 0.0}, {"mode": "reflect"}, {"mode": "circular"}])
+def test_a_padding_by_zero_or_by_its_own_numbers_only_moves_them(arguments):
+    model = Net(lambda net, x: net.b(F.pad(net.a(x).relu(), (1, 1), **arguments)), a=nn.Conv1d(2, 3, 1),
+                b=nn.Conv1d(3, 2, 3))  # fmt: skip
+    assert inserted(model) == {}
+
+
+def test_a_padding_by_a_constant_is_rounded_with_what_it_pads():
+    """The range of a ReLU is learned: nobody knows beforehand whether it has a code for the constant."""
+
+    def model(pad):
+        return Net(lambda net, x: net.b(pad(net.a(x).relu())), a=nn.Conv1d(2, 3, 1), b=nn.Conv1d(3, 2, 3))
+
+    reads = "b reads the numbers that pad puts beside {}"
+    by_half, below = (lambda x: F.pad(x, (1, 0), value=0.5)), (lambda x: F.pad(x, (1, 0), "constant", -2))
+    assert inserted(model(by_half)) == {"pad": reads.format(0.5)}
+    assert inserted(model(below)) == {"pad": reads.format(-2.0)}
+    assert not quantize(model(by_half), SPEC).pad.spec.input_signed
+    assert quantize(model(below), SPEC).pad.spec.input_signed
+    assert inserted(model(by_half), FLOAT) == {
+        "relu_quant": "pad reads what relu makes", "pad": reads.format(0.5)
+    }, "beside numbers of a scale that is none of its own it has no code"  # fmt: skip
+    rows = explain(model(by_half), SPEC).rows
+    assert next(r.why for r in rows if r.name == "pad") == "0.5 need not be on the grid of what relu makes"
+
+
+def test_a_padding_by_what_is_no_number_is_refused():
+    for value, words in ((lambda x: float("-inf"), "-inf"), (torch.mean, "mean")):
+        model = Net(lambda net, x, value=value: net.a(F.pad(x, (1, 1), value=value(x))), a=nn.Conv1d(2, 3, 3))
+        with pytest.raises(UnsupportedLayer, match=rf"^pad: pads by {words}.*; state a finite number$"):
+            quantize(model, SPEC)

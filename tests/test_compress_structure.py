@@ -21,6 +21,7 @@ from compress.structure import (
     reuse_blocks,
     structures_of,
 )
+from export.costs import Target, estimate_op
 from export.firmware.tables import constants
 from export.ir import Const, Tensor
 from export.ops import Dense
@@ -37,14 +38,16 @@ def test_groups_are_the_rows_or_the_weights_themselves() -> None:
     assert CHANNELS.groups("w", filters).tolist() == [[[[0, 0]], [[0, 0]]], [[[1, 1]], [[1, 1]]]]
     assert not SPARED.groups("w", filters).any() and SPARED.groups("w", filters).shape == filters
     assert torch.equal(multipliers(4).groups("w", torch.Size((6, 4))), reuse_blocks(4, 6, 4))
+    planes = torch.Size((4, 3, 2, 2))  # twelve inputs of an output
+    assert torch.equal(multipliers(6).groups("w", planes), reuse_blocks(12, 4, 6).reshape(planes))
 
 
 @pytest.mark.parametrize(
     ("structure", "shape", "message"),
     [
-        (NEURONS, (3, 2, 5), r"^fc: weights of shape \(3, 2, 5\) have no neurons; group them as weights or channels$"),
+        (NEURONS, (3, 2, 5), r"^fc: weights of shape \(3, 2, 5\) have no neurons; group them as weights, channels or"),
         (CHANNELS, (3, 2), r"^fc: weights of shape \(3, 2\) have no channels; group them as weights, neurons or multi"),
-        (multipliers(2), (4, 2, 3, 3), r"^fc: weights of shape \(4, 2, 3, 3\) have no multipliers; group them as"),
+        (multipliers(5), (4, 2, 3, 3), r"^fc: reuse factor 5 is not legal for 18 inputs and 4 outputs; take a divi"),
         (multipliers(3), (4, 16), r"^fc: reuse factor 3 is not legal for 16 inputs and 4 outputs; take a divi"),
     ],
 )
@@ -91,16 +94,35 @@ def test_blocks_are_the_columns_of_the_weight_memory(n_in: int, n_out: int) -> N
     """The firmware's table has one word per step; the m-th weight of every word must be of block m."""
     for reuse in legal_reuse_factors(n_in, n_out)[1:]:
         blocks = reuse_blocks(n_in, n_out, reuse).numpy()
-        weight, bias = Const(blocks, FixedPoint(16, 0)), Const(np.zeros(n_out, dtype=np.int64), FixedPoint(2, 0))
+        # From 1 on: a multiplier whose weights are zero is left out.
+        weight, bias = Const(blocks + 1, FixedPoint(16, 0)), Const(np.zeros(n_out, dtype=np.int64), FixedPoint(2, 0))
         y, x = Tensor("y", (n_out,), FixedPoint(40, 0)), Tensor("x", (n_in,), FixedPoint(8, 0))
         _, table = constants(Dense(y, x, weight, bias, None, reuse), "fc").entries["weight"]
         assert table.shape == (reuse, n_in * n_out // reuse)
-        assert (table.astype(float) == np.arange(table.shape[1])).all()
+        assert (table.astype(float) == np.arange(table.shape[1]) + 1).all()
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), SIZES)
+def test_a_pruned_block_is_a_multiplier_that_the_design_does_not_have(n_in: int, n_out: int) -> None:
+    for reuse in legal_reuse_factors(n_in, n_out)[1:]:
+        blocks = reuse_blocks(n_in, n_out, reuse).numpy()
+        gone = np.arange(0, blocks.max() + 1, 2)[: blocks.max()]  # all but one at most
+        weight, bias = (
+            Const(np.where(np.isin(blocks, gone), 0, 1), FixedPoint(2, 0)),
+            Const([0] * n_out, FixedPoint(2, 0)),
+        )
+        y, x = Tensor("y", (n_out,), FixedPoint(40, 0)), Tensor("x", (n_in,), FixedPoint(8, 0))
+        op = Dense(y, x, weight, bias, None, reuse)
+        assert op.multipliers == tuple(number for number in range(blocks.max() + 1) if number not in gone)
+        assert constants(op, "fc").entries["weight"][1].shape == (reuse, blocks.max() + 1 - len(gone))
+        made = estimate_op(op, Target())
+        assert made is not None and made.multipliers == blocks.max() + 1 - len(gone)
 
 
 # Numbers that do not compute: the kernel's multiply_add, found beside their types, writes down who meets whom.
 RECORDER = """
 #include <initializer_list>
+#include <type_traits>
 #include "qapsule/dense.h"
 namespace recorder {
 struct input { int i; };
@@ -109,6 +131,18 @@ struct sum { int j; explicit sum(int output = 0) : j(output) {} };
 inline sum multiply_add(const sum& y, const input& x, const weight& w) {
     for (int number : {y.j, x.i, w.step, w.multiplier}) put(static_cast<std::uint64_t>(number));
     return y;
+}
+template <int R, int N_IN, int N_OUT, int M>
+typename std::enable_if<(R <= N_IN)>::type
+share(const input (&x)[N_IN], sum (&y)[N_OUT], const weight (&w)[R][M], const int (&bias)[N_OUT]) {
+    qapsule::dense_reuse<R>(x, y, w, bias);
+}
+template <int R, int N_IN, int N_OUT, int M>
+typename std::enable_if<(R > N_IN)>::type
+share(const input (&x)[N_IN], sum (&y)[N_OUT], const weight (&w)[R][M], const int (&bias)[N_OUT]) {
+    int by_part[N_OUT / M][M];
+    for (int j = 0; j < N_OUT; ++j) by_part[j / M][j % M] = bias[j];
+    qapsule::dense_serial<R>(x, y, w, by_part);
 }
 template <int R, int N_IN, int N_OUT> void record() {
     input x[N_IN];
@@ -119,7 +153,7 @@ template <int R, int N_IN, int N_OUT> void record() {
     int bias[N_OUT];
     for (int j = 0; j < N_OUT; ++j) bias[j] = j;
     sum y[N_OUT];
-    qapsule::dense_reuse<R>(x, y, w, bias);
+    share<R>(x, y, w, bias);
 }
 }
 """

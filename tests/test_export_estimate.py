@@ -140,7 +140,7 @@ def test_a_sparse_layer_has_multipliers_for_its_weights_alone(reuse):
     op = replace(SparseDense.of(layer([[0, 3, 0, 9], [2, 0, 0, 0], [0, 11, -3, 0], [1, 0, 0, 7]], [0] * 4)))
     made = estimate_op(replace(op, reuse_factor=reuse), Target())
     assert made.products == 7 and made.multipliers == -(-7 // reuse) and made.interval == reuse
-    assert made.memory_bits == 7 * (6 + 2 + 2)
+    assert made.memory_bits == made.multipliers * reuse * (6 + 2 + 2)  # a word for each step
 
 
 def test_unrolled_and_dense_are_the_same_hardware():

@@ -11,7 +11,7 @@ import pytest
 from bounded import Bounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planes import random_plane, residual
+from planes import far_moved, gated, random_plane, residual
 
 from export.firmware.design import Firmware
 from export.firmware.network import Part, actors_of
@@ -112,7 +112,7 @@ def branching() -> Graph:
     raise AssertionError("no design has several deep FIFOs")
 
 
-@pytest.mark.parametrize("make", [residual, branching])
+@pytest.mark.parametrize("make", [residual, branching, lambda: gated(24), far_moved])
 def test_the_design_itself_stops_with_one_place_less(make: Callable[[], Graph], tmp_path: Path) -> None:
     """In C++, a thread for each process: with the places that are needed every output is right, with one less than
     that in any of the deep FIFOs no output ever comes."""

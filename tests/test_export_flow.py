@@ -7,17 +7,26 @@ from itertools import product
 import numpy as np
 import pytest
 from designs import exact_dense, mlp
+from planes import flattened, tail
 
 from compress.fixed import FixedPoint
-from export.costs import Target, estimate_op
+from export.costs import OpEstimate, Target, estimate_op
 from export.costs.estimate import estimate
-from export.ir import Const, Graph, Tensor
-from export.ops import Conv, Dense, Input, MaxPool, ReLU, Reshape
+from export.ir import Const, Graph, Op, Tensor
+from export.ops import Concat, Conv, Dense, Input, MaxPool, Rearrange, ReLU, Reshape
 from export.ops.windows import Sliding, Window
-from export.streams.access import ByPacket, Folded, Whole, Windowed, access
+from export.streams.access import ByPacket, Folded, Whole, Windowed
 from export.streams.flow import Flow, estimate_process, flow, latency
+from export.streams.plan import accesses
+from export.streams.rules import access
 
 X = FixedPoint(6, 3)
+
+
+def process(op: Op) -> OpEstimate:
+    made = estimate_process(op, access(op), Target())
+    assert made
+    return made
 
 
 def pool(*axes: Sliding, channels: int = 2) -> MaxPool:
@@ -79,6 +88,42 @@ def test_other_ways_in():
         assert flow(access(everything), everything) == Flow(11, 12, 0)
 
 
+@pytest.mark.parametrize("reuse_factor", [6, 12, 72])
+def test_a_layer_that_takes_its_packets_as_they_come(reuse_factor):
+    """The last of six packets comes in with its share of the steps still to do."""
+    graph = flattened((4, 3, 2), 6, reuse_factor)
+    fc = graph.ops[2]
+    how = accesses(graph)[fc.output]
+    assert flow(how, fc) == Flow(reuse_factor - 1, reuse_factor, reuse_factor // 6 - 1)
+    assert latency(graph, {op.output: flow(accesses(graph)[op.output], op) for op in graph.ops[2:]}) == reuse_factor
+
+
+def test_as_many_steps_as_packets_cost_no_throughput():
+    """Behind convolutions; all multipliers at once would wait for the last packet."""
+    slow, fast, whole = (estimate(tail(reuse), io="stream") for reuse in (16 * 121, 121, 1))
+    assert fast.interval == whole.interval == 24 * 24 and slow.interval == 16 * 121
+    assert fast.latency <= whole.latency and 16 * 121 < slow.latency < 16 * 121 + 24 * 24
+    layer = {made.name: made for made in fast.ops}["fc"]
+    assert (layer.multipliers, layer.interval, layer.memory_bits) == (160, 121, 19360 * 4)
+    assert {made.name: made for made in slow.ops}["fc"].multipliers == 10
+    assert layer.ff < 20_000 and layer.lut < {made.name: made for made in estimate(tail(121)).ops}["fc"].lut
+
+
+def test_numbers_taken_one_by_one():
+    x = Tensor("x", (4, 30, 40), X)
+    source = np.arange(x.size).reshape(x.shape).transpose(2, 1, 0)
+    op = Rearrange(Tensor("y", source.shape, X), x, tuple(source.ravel().tolist()))
+    assert flow(access(op), op) == Flow(1200 + 40 - 1, 1200 + 4800, 4800)
+    made = process(op)
+    assert made.memory_bits == x.size * X.width and made.bram18 > 0
+
+
+def test_parts_in_turn_pass_as_they_come():
+    a, b = Tensor("a", (2, 3, 4), X), Tensor("b", (2, 5, 4), X)
+    op = Concat(Tensor("y", (2, 8, 4), X), (a, b), 1)
+    assert flow(access(op), op) == Flow(0, 32, 20)
+
+
 def chain(*ops):
     return Graph("net", (Input(ops[0].inputs[0]), *ops), (ops[-1].output,))
 
@@ -101,17 +146,17 @@ def test_a_slow_process_holds_up_the_rest():
 
 def test_a_process_takes_what_its_kernel_takes_at_one_position():
     op = conv(20)
-    whole, process = estimate_op(op, Target()), estimate_process(op, Target())
+    whole, own = estimate_op(op, Target()), process(op)
     for name in ("products", "multipliers", "shift_adds", "adders", "lut", "dsp"):
-        assert getattr(process, name) == getattr(whole, name), name
-    assert process.interval == 400 and whole.interval == 18 * 18
-    assert process.memory_bits == 2 * 20 * 2 * 6  # two lines of 20 packets of two channels
-    assert process.bram18 == 0 and estimate_process(conv(200), Target()).bram18 == 2  # a line for each
+        assert getattr(own, name) == getattr(whole, name), name
+    assert own.interval == 400 and whole.interval == 18 * 18
+    assert own.memory_bits == 2 * 20 * 2 * 6  # two lines of 20 packets of two channels
+    assert own.bram18 == 0 and process(conv(200)).bram18 == 2  # a line for each
 
 
 def test_element_by_element_is_one_packet_at_a_time():
     relu = ReLU(Tensor("relu", (2, 50), ReLU.positive(X)), Tensor("x", (2, 50), X))
-    assert estimate_process(relu, Target()).lut * 50 == pytest.approx(estimate_op(relu, Target()).lut, rel=0.05)
+    assert process(relu).lut * 50 == pytest.approx(estimate_op(relu, Target()).lut, rel=0.05)
 
 
 def test_a_design_of_processes():

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benches import bench
-from designs import every_op, mlp, samples
+from designs import conv_net, every_op, exact_dense, lookup_net, mlp, samples
 
 from compress.fixed import FixedPoint, Overflow, Rounding
-from export.backend import BackendError, Project
+from export.backend import Backend, BackendError, Project
 from export.backends.catapult import CATAPULT
-from export.backends.vitis import VITIS
-from export.firmware.reload import for_any_weights, loaded, packed_words
-from export.ir import Const, Graph, GraphError
-from export.ops import Dense, Modes, SparseDense
+from export.backends.emulator import EMULATOR
+from export.backends.intel import INTEL
+from export.backends.vitis_accel import VITIS_ACCEL
+from export.firmware.reload import bus_words, for_any_weights, loaded, packed_words, rearranged
+from export.ir import Const, Graph, GraphError, Tensor
+from export.ops import Conv, Dense, Input, Modes, Rearrange, SparseConv, SparseDense
 
 SIZES = (4, 3, 2)
 
@@ -33,12 +35,14 @@ def ran(project: Project, folder: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize("tmr", [False, True, ["fc2"]], ids=str)
-@pytest.mark.parametrize("reuse", [(), (2, 1)], ids=str)
-def test_other_words_make_it_the_other_network(tmp_path: Path, tmr: bool | list[str], reuse: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("io", ["parallel", "stream"])
+@pytest.mark.parametrize(("tmr", "reuse"), [(False, ()), (True, ()), (["fc2"], (2, 1))], ids=str)
+def test_other_words_make_it_the_other_network(
+    tmp_path: Path, tmr: bool | list[str], reuse: tuple[int, ...], io: str
+) -> None:
     design, second = for_any_weights(mlp("net", SIZES, reuse_factors=reuse)), mlp("net", SIZES, 7, reuse)
     first, other = (
-        CATAPULT.render(g, weights="reloadable", tmr=tmr, effort=0) for g in (design, loaded(design, second))
+        CATAPULT.render(g, weights="reloadable", tmr=tmr, io=io, effort=0) for g in (design, loaded(design, second))
     )
     source = [p for p in first.files if not p.startswith(("tb/", "verify/"))]
     assert all(first.files[p] == other.files[p] for p in source), "only data may differ"
@@ -94,7 +98,8 @@ def test_every_op_can_be_loaded(tmp_path: Path) -> None:
     assert ran(project, tmp_path / "net").returncode == 0
     sparse = next(op for op in every_op() if isinstance(op, SparseDense))
     words = packed_words(every_op())["sparse_entries"]
-    assert words[:, 0].tolist() == list(sparse.rows) and words[:, 1].tolist() == list(sparse.cols)
+    places = sorted(zip(sparse.cols, sparse.rows, strict=True))
+    assert [(col, row) for row, col, _ in words.tolist()] == places
 
 
 def test_words_that_end_early_fail(tmp_path: Path) -> None:
@@ -167,11 +172,76 @@ def test_what_cannot_follow_any_weights_is_refused() -> None:
         for_any_weights(every_op())
 
 
-def test_only_catapult_takes_them_and_only_whole() -> None:
+@pytest.mark.parametrize("backend", [VITIS_ACCEL, INTEL, EMULATOR], ids=lambda backend: backend.name)
+def test_backends_without_them_name_those_that_have_them(backend: Backend) -> None:
     graph = mlp("net", SIZES)
-    with pytest.raises(BackendError, match="the backend vitis with io='parallel' has no weights='reloadable'; use the"):
-        VITIS.render(graph, weights="reloadable")
-    with pytest.raises(BackendError, match="the backend catapult with io='stream' has no weights='reloadable'"):
-        CATAPULT.render(graph, weights="reloadable", io="stream")
+    message = (
+        f"^the backend {backend.name} has no weights='reloadable'; use the backend vitis or catapult, or constant "
+        "weights$"
+    )
+    with pytest.raises(BackendError, match=message):
+        backend.render(graph, weights="reloadable")
     with pytest.raises(ValueError, match="there are no weights='loaded'; choose 'constant' or 'reloadable'"):
         CATAPULT.render(graph, weights="loaded")
+
+
+def test_words_on_a_bus_are_those_of_each_layer_in_a_row() -> None:
+    graph = mlp("net", SIZES)
+    words = packed_words(graph, tmr=["fc1"])
+    on_bus = bus_words(graph, tmr=["fc1"])
+    assert list(on_bus) == ["fc1_words", "fc2_words"]
+    for layer, found in on_bus.items():
+        expected = [word for name, each in words.items() if name[:3] == layer[:3] for word in each.ravel().tolist()]
+        assert found.dtype == np.uint32 and found.tolist() == expected
+
+
+def test_a_code_beyond_32_bits_is_two_words_on_a_bus() -> None:
+    wide = changed(bias=Const([-(2**35), 5], FixedPoint(37, 12)))
+    words = bus_words(wide)["fc2_words"].tolist()
+    assert words[6:] == [0, 2**37 - 2**35 >> 32, 5, 0]
+
+
+def test_streams_take_the_words_in_an_order_of_their_own() -> None:
+    """The layer that flattens multiplies packet by packet."""
+    graph = conv_net(reuse_factors=(1, 1))
+    flat, whole = (bus_words(graph, io=io)["fc_words"] for io in ("stream", "parallel"))
+    assert sorted(flat.tolist()) == sorted(whole.tolist())
+
+
+def test_weights_of_convolutions_come_with_their_zeros() -> None:
+    """Another network has them elsewhere."""
+    graph = conv_net()
+    conv = next(op for op in graph if isinstance(op, Conv))
+    words = packed_words(graph)["conv1_weight"].ravel()
+    assert words.tolist() == [int(code) % 32 for code in conv.matrix.T.ravel()] and 0 in words
+
+
+def test_a_convolution_wired_for_its_weights_is_refused() -> None:
+    graph = conv_net()
+    ops = tuple(SparseConv.of(op) if isinstance(op, Conv) else op for op in graph)
+    with pytest.raises(GraphError, match=r"^conv1: is wired for the weights that it has now, reloadable ones may be"):
+        CATAPULT.render(replace(graph, ops=ops), weights="reloadable", effort=0)
+
+
+@pytest.mark.parametrize("graph", [mlp("net", SIZES), every_op(), conv_net(), lookup_net()], ids=lambda g: g.name)
+def test_rearranged_constants_are_legal_and_give_something_else(graph: Graph) -> None:
+    other = rearranged(graph)
+    codes = graph.inputs[0].encode(samples(graph, 100)[0])
+    assert not np.array_equal(graph.eval(codes), other.eval(codes))
+    for op, turned in zip(graph, other, strict=True):
+        assert op.output == turned.output
+        for name, const in op.constants.items():
+            assert sorted(const.codes.ravel().tolist()) == sorted(turned.constants[name].codes.ravel().tolist())
+
+
+def test_what_may_not_be_rearranged_stays() -> None:
+    """The second layer reads the small one of two sums, and has no bits for the large one."""
+    x = Input(Tensor("x", (2,), FixedPoint(8, 5)))
+    none = Const([0, 0], FixedPoint(8, 7))
+    first = exact_dense("fc1", x.output, Const([[31, 0], [0, 1]], FixedPoint(6, 5)), none, (x,))
+    small = Rearrange(Tensor("small", (2,), first.output.format), first.output, (1, 1))
+    ops = (x, first, small)
+    second = exact_dense("fc2", small.output, Const([[3, 5], [7, 2]], FixedPoint(6, 5)), none, ops)
+    other = rearranged(Graph("net", (*ops, second), (second.output,)).verify())
+    assert other.ops[:3] == ops
+    assert other.ops[3].constants["weight"].codes.tolist() == [[2, 7], [5, 3]]

@@ -30,7 +30,6 @@ REFUSED = {
     "Hardswish": r"^1: Hardswish cannot be quantized: use nn\.ReLU",
     "ELU": r"^1: ELU cannot be quantized: use nn\.ReLU",
     "Softplus": r"^1: Softplus cannot be quantized: use nn\.ReLU",
-    "PReLU": r"^1: PReLU cannot be quantized: use nn\.LeakyReLU instead, or let it stay a float layer",
     "Softmax": r"^1: Softmax cannot be quantized: leave it out",
     "LogSoftmax": r"^1: LogSoftmax cannot be quantized: leave it out",
     "LayerNorm": r"^1: LayerNorm cannot be quantized: use a batch norm",
@@ -89,7 +88,7 @@ def test_refused_by_name(name: str) -> None:
 
 
 def test_a_float_prelu_before_a_quantizer_is_exact(graphs: dict[str, tuple[Graph, np.ndarray]]) -> None:
-    graphs["PReLU"] = compared("PReLU", *converted("PReLU", {nn.PReLU: None, "*": SPEC}))
+    graphs["float PReLU"] = compared("float PReLU", *converted("PReLU", {nn.PReLU: None, "*": SPEC}))
 
 
 def test_the_compiled_cxx_is_the_graph(graphs: dict[str, tuple[Graph, np.ndarray]], tmp_path: Path) -> None:

@@ -152,24 +152,26 @@ int main() {
 """
 
 
+def run_sanitized(graph: Graph, folder: Path) -> None:
+    """Five samples, four of them side by side: no undefined behaviour, no overflow of a proved format, every code."""
+    EMULATOR.render(graph).write(folder / "design")
+    (values,), sizes = samples(graph, 5), [op.output.size for op in graph]
+    text = RUN % {"samples": 5, "size": sizes[0], "codes": sum(sizes), "sizes": ", ".join(map(str, sizes))}
+    (folder / "run.cpp").write_text(text)
+    flags = ("-std=c++14", "-w", *SANITIZE, "-DQAPSULE_VERIFY", "-DQAPSULE_LANES=4", "-DQAPSULE_LANES_H")
+    command = [compiler("g++"), *flags, str(folder / "run.cpp"), "-o", str(folder / "run")]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[:4000]
+    ran = subprocess.run([str(folder / "run")], input=values.astype(np.float64).tobytes(), capture_output=True)
+    assert ran.returncode == 0, ran.stderr.decode()[:4000]
+    codes, expected = np.frombuffer(ran.stdout, np.int64), graph.trace(graph.inputs[0].encode(values))
+    assert np.array_equal(codes, np.concatenate([expected[op.name].ravel() for op in graph]))
+
+
 def test_without_undefined_behaviour(galleries: list[Graph], tmp_path: Path) -> None:
     """Sanitizers are clean, and no proved format overflows."""
     for graph in galleries:
-        folder = tmp_path / graph.name
-        EMULATOR.render(graph).write(folder / "design")
-        (values,), sizes = samples(graph, 5), [op.output.size for op in graph]
-        text = RUN % {
-            "samples": 5, "size": sizes[0], "codes": sum(sizes), "sizes": ", ".join(map(str, sizes))
-        }  # fmt: skip
-        (folder / "run.cpp").write_text(text)
-        flags = ("-std=c++14", "-w", *SANITIZE, "-DQAPSULE_VERIFY", "-DQAPSULE_LANES=4", "-DQAPSULE_LANES_H")
-        command = [compiler("g++"), *flags, str(folder / "run.cpp"), "-o", str(folder / "run")]
-        built = subprocess.run(command, capture_output=True, text=True)
-        assert built.returncode == 0, built.stderr[:4000]
-        ran = subprocess.run([str(folder / "run")], input=values.astype(np.float64).tobytes(), capture_output=True)
-        assert ran.returncode == 0, ran.stderr.decode()[:4000]
-        codes, expected = np.frombuffer(ran.stdout, np.int64), graph.trace(graph.inputs[0].encode(values))
-        assert np.array_equal(codes, np.concatenate([expected[op.name].ravel() for op in graph]))
+        run_sanitized(graph, tmp_path / graph.name)
 
 
 TOOLS = ("__VITIS_HLS__", "__VIVADO_HLS__", "__SYNTHESIS__", "QAPSULE_CATAPULT", "__INTELFPGA_COMPILER__", "ORDINARY")
@@ -179,7 +181,7 @@ TOOLS = ("__VITIS_HLS__", "__VIVADO_HLS__", "__SYNTHESIS__", "QAPSULE_CATAPULT",
 @pytest.mark.parametrize("tool", TOOLS)
 def test_legal_with_every_tools_directives(cxx: str, tool: str, tmp_path: Path) -> None:
     """Labels are unique in their function, and clang, which knows `unroll`, finds a loop behind it."""
-    EMULATOR.render(conv_net(reuse_factors=(1, 4))).write(tmp_path / "design")
+    EMULATOR.render(conv_net(reuse_factors=(36, 4))).write(tmp_path / "design")
     source = '#include "qapsule/fixed.h"\n#include "qapsule/lanes.h"\n#include "firmware/conv_net.cpp"\n'
     (tmp_path / "design" / "only.cpp").write_text(source.replace("qapsule/", "firmware/qapsule/"))
     flags = ("-std=c++14", *WARNINGS, "-fsyntax-only", f"-D{tool}", "-Wno-unknown-pragmas", "-Wno-unused-label")
@@ -193,7 +195,7 @@ ILLEGAL = """
 #include "qapsule/sum_pool.h"
 typedef fixed<8, 4> number;
 typedef sliding<5, 2> five;
-static const number bias[2] = {};
+static const number bias[2] = {}, parts[1][2] = {};
 int main() { number x[10] = {}, y[8]; %s }
 """
 
@@ -203,11 +205,25 @@ int main() { number x[10] = {}, y[8]; %s }
     [
         (
             "static const number weight[3][2] = {}; qapsule::conv_reuse<single, five, 1, 3>(x, y, weight, bias);",
-            "weight must be [R][inputs * N_OUT / R]",
+            "weight must be [R][inputs * N_OUT / R], less the multipliers that do not exist",
         ),
         (
             "static const number weight[3][2] = {}; qapsule::conv_reuse<single, five, 2, 3>(x, y, weight, bias);",
-            "the reuse factor R must divide the inputs of an output, or be their number times a divisor of N_OUT",
+            "the reuse factor R must divide the inputs of an output; for their number times a divisor of N_OUT there "
+            "is conv_serial",
+        ),
+        (
+            "static const number weight[4][1] = {}; qapsule::conv_serial<single, five, 3, 4>(x, y, weight, parts);",
+            "qapsule::conv_serial: the channels of x and y must divide into as many groups",
+        ),
+        (
+            "static const number weight[4][1] = {}; qapsule::conv_serial<single, five, 1, 4>(x, y, weight, parts);",
+            "qapsule::conv_serial: the reuse factor R must be the inputs of an output times a divisor of the outputs, "
+            "by which the biases are divided too",
+        ),
+        (
+            "static const number weight[2][1] = {}; qapsule::conv_serial<single, five, 1, 2>(x, y, weight, parts);",
+            "qapsule::conv_serial: weight must be [R][inputs * N_OUT / R], less the multipliers that do not exist",
         ),
         (
             "static const qapsule::tap<number> taps[2][1] = {}; static const int used[2] = {};"

@@ -60,6 +60,23 @@ def test_with_modes_every_product_and_partial_sum_is_cast_in_order(acc, rounding
             assert reference.value(result[j], acc) == total
 
 
+@pytest.mark.parametrize(("rounding", "overflow"), MODES)
+@pytest.mark.parametrize("acc", ACCUMULATORS, ids=str)
+def test_leaving_out_a_product_of_zero_changes_nothing(acc, rounding, overflow):
+    """Of a sum that any cast can give, wherever the product stands: in front of it is a bias, behind it anything."""
+    modes = Modes(rounding, overflow)
+    fine = FixedPoint(acc.width + 4, acc.frac + 2)
+    sums = np.unique(modes.cast(np.arange(fine.min_code, fine.max_code + 1), fine.frac, acc))
+    assert len(sums) > acc.max_code - acc.min_code - 1  # SAT_SYM has one code less
+    zero = modes.cast(np.zeros(1, dtype=np.int64), X.frac + W.frac, acc)
+    assert zero.tolist() == [0] and (modes.cast(sums + zero, acc.frac, acc) == sums).all()
+    weight, bias, x = drawn(np.random.default_rng(7), 3, 6)
+    weight[:, [0, 2, 5]] = 0
+    op = dense(weight, bias, acc, modes=modes)
+    short = dense(weight[:, [1, 3, 4]], bias, acc, modes=modes)
+    assert (op.eval(x) == short.eval(x[:, [1, 3, 4]])).all()
+
+
 def test_partial_sums_are_those_of_every_subset_of_products():
     rng = np.random.default_rng(2)
     for _ in range(20):

@@ -34,6 +34,7 @@ from export.ops import (
 )
 from export.ops.movement import NOWHERE
 from export.ops.windows import Sliding, Window
+from export.passes.choose_sparse import choose
 from export.passes.prune_neurons import prune_neurons
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)
@@ -214,6 +215,30 @@ def test_groups_go_as_a_whole(groups):
     same_bits(graph, result)
     assert shapes(result)["act"] == 2 and shapes(result)["second"] == 4
     assert result.ops[3].groups == groups // 2
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sparse_convolutions_lose_channels_too(groups):
+    """As the dense ones do; a multiplier is shared by as many weights as before, if there are so many."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-4, 5, size=(4, 1, 2, 2)) | 1
+    weight[1] = 0
+    x = entry(X, 1, 3, 3)
+    first = conv("first", x, weight, [3, 0, 1, -2], WINDOW)
+    act = cast("act", first)
+    weight = rng.integers(-4, 5, size=(4, 4 // groups, 2, 2))
+    weight[:2] = 0
+    second = conv("second", act, weight, [0, 0, 1, 2], WINDOW)
+    act_too = cast("act_too", second)
+    dense = chain(x, first, act, second, act_too, conv("last", act_too, np.ones((1, 4, 2, 2), int), [1], WINDOW))
+    graph = choose("coo")(dense)
+    graph = graph.rebuilt([*graph.ops[:3], replace(graph.ops[3], reuse_factor=5), *graph.ops[4:]], {})
+    result = prune_neurons(graph)
+    same_bits(graph, result)
+    expected = choose("coo")(prune_neurons(dense))
+    assert shapes(result) == shapes(expected) and shapes(result)["second"] < 4
+    assert (result.ops[3].groups, result.ops[3].reuse_factor) == (1, 5)
+    assert prune_neurons(result).ops == result.ops
 
 
 @pytest.mark.parametrize("channels", [1, 5])

@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.backend import Backend
 from export.ir import Const, Graph
 from export.ops import Dense
 from export.streams.access import Io
 from recipes.fuzz import campaign as running
+from recipes.fuzz import designs
 from recipes.fuzz.batch import Batch, CompilationError
 from recipes.fuzz.campaign import ACCOUNT, FINDS, Account, Campaign, fuzz, replay
 from recipes.fuzz.case import Case, Refused, draw, in_python
-from recipes.fuzz.coverage import coverage_table, features
+from recipes.fuzz.coverage import coverage_table, expected, features, never
+from recipes.fuzz.projects import TARGETS, BenchError, NotHere, bench, drawn_project
 from recipes.run import main
 
+STANDINS = Path(__file__).parent / "standins"
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
 SMALL = Campaign(networks=5, together=2, ap_every=10)
 
@@ -112,18 +116,51 @@ def test_a_case_comes_back_from_its_file() -> None:
 def test_a_design_that_does_not_compile_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     culprit = "network_3"
 
-    def broken(graphs, backend, folder, include=None, io=Io.PARALLEL):
+    def broken(graphs, backend, folder, include=None, io=Io.PARALLEL, tmr=()):
         if any(graph.name == culprit for graph in graphs):
             raise CompilationError("error: no")
-        return Batch(graphs, backend, folder, include, io)
+        return Batch(graphs, backend, folder, include, io, tmr)
 
     cases = [replace(drawn(number), io=Io.PARALLEL) for number in (1, 3)]
     assert culprit in [case.name for case in cases]
-    monkeypatch.setattr(running, "Batch", broken)
-    found = [each for _, some in running.compiled(cases, tmp_path, ap_every=9) for each in some]
+    monkeypatch.setattr(designs, "Batch", broken)
+    found = [each for _, some in designs.compiled(cases, tmp_path, every=9) for each in some]
     assert {(each.case, each.what) for each in found} == {(culprit, "does not compile: error: no")}
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.stem)
 def test_past_finds_stay_mended(file: Path) -> None:
-    assert replay([file]) == []
+    assert replay([file], STANDINS) == []
+
+
+def test_what_has_never_been_met_is_named() -> None:
+    met = dict.fromkeys(expected(), 1)
+    assert never(met) == []
+    assert never({name: n for name, n in met.items() if name != "streamed: Softmax"}) == ["streamed: Softmax"]
+    assert {"op: SparseConv", "intel: interface=stream", "catapult: weights=reloadable"} <= met.keys()
+    assert "op: Requantize" not in met  # a pass lowers it
+
+
+@pytest.mark.parametrize("backend", TARGETS, ids=lambda backend: backend.name)
+def test_the_bench_of_every_backend_passes_and_can_fail(backend: Backend, tmp_path: Path) -> None:
+    case = next(case for case in map(drawn, range(20)) if case.io is Io.PARALLEL and case.origin == "ops")
+    project, options = drawn_project(np.random.default_rng(0), case.graph, backend, case.io, vectors=case.values)
+    assert "io=parallel" in options
+    try:
+        bench(project, tmp_path / "right", STANDINS)
+    except NotHere as missing:
+        pytest.skip(str(missing))
+    leaving = case.graph.outputs[0].name
+    (path,) = (path for path in project.files if path.endswith(f"data/{leaving}_out.dat"))
+    first, *rest = project.files[path].splitlines()
+    changed = "\n".join([" ".join([str(int(first.split()[0]) ^ 1), *first.split()[1:]]), *rest]) + "\n"
+    with pytest.raises(BenchError, match="mismatch"):
+        bench(replace(project, files={**project.files, path: changed}), tmp_path / "wrong", STANDINS)
+
+
+def test_a_bench_without_its_standins_is_skipped_by_name(tmp_path: Path) -> None:
+    (intel,) = (backend for backend in TARGETS if backend.name == "intel")
+    case = drawn(0)
+    project, _ = drawn_project(np.random.default_rng(0), case.graph, intel, case.io)
+    with pytest.raises(NotHere, match="without the stand-ins for intel"):
+        bench(project, tmp_path / "net", None)

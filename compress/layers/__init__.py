@@ -13,6 +13,7 @@ from compress.layers.activations import (
     QuantHardTanh,
     QuantIdentity,
     QuantLeakyReLU,
+    QuantPReLU,
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
@@ -30,6 +31,7 @@ from compress.layers.readers import (
     kind,
     output_of,
     scale_of,
+    slopes_of,
     weight_of,
     width_of,
 )
@@ -55,6 +57,7 @@ __all__ = [
     "QuantIdentity",
     "QuantLeakyReLU",
     "QuantLinear",
+    "QuantPReLU",
     "QuantReLU",
     "QuantReLU6",
     "QuantSiLU",
@@ -76,6 +79,7 @@ __all__ = [
     "kind",
     "output_of",
     "scale_of",
+    "slopes_of",
     "weight_of",
     "width_of",
 ]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import brevitas.nn as bnn
 import torch
+from brevitas.nn.mixin import QuantWeightMixin
 from brevitas.nn.quant_layer import QuantNonLinearActLayer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.fakequant import Grid, range_exponent
-from compress.layers.quantizers import activation_quantizer
+from compress.fakequant import Grid, fake_quantize_parameter, range_exponent
+from compress.layers.quantizers import activation_quantizer, weight_quantizer
 from compress.layers.ranges import LearnedRange
+from compress.layers.state import is_in_other_use, is_plain
 from compress.spec import QuantSpec, Scale
 
 _DEFAULT = QuantSpec()
@@ -90,6 +93,44 @@ class QuantLeakyReLU(FunctionLayer):
 
     def _says(self) -> list[str]:
         return [f"slope {self.negative_slope}", *super()._says()]
+
+
+class QuantPReLU(FunctionLayer, QuantWeightMixin):
+    """``x`` where positive, else a trained slope times ``x``: one slope, or one per channel (axis 1).
+
+    The slopes, ``weight`` as in torch, have ``spec.weight_width`` bits, 2 or more, and a power-of-two scale: from their
+    largest magnitude, or the constant ``spec.weight_frac``. What else ``spec`` says of weights is not about them. The
+    results are quantized with a sign and a learned range.
+    """
+
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, spec: QuantSpec = _DEFAULT, lean: bool = True
+    ) -> None:
+        if spec.weight_width == 1:
+            raise ValueError("QuantPReLU: weight_width=1 leaves but the signs of its slopes; use 2 or more")
+        self._build(spec, lean, signed=True, bound=None)
+        self.weight = nn.Parameter(torch.full((num_parameters,), float(init)))
+        of_slopes = QuantSpec(weight_width=spec.weight_width, weight_frac=spec.weight_frac)
+        QuantWeightMixin.__init__(self, weight_quant=weight_quantizer(of_slopes))
+
+    @property
+    def output_channel_dim(self) -> int:
+        return 0
+
+    @property
+    def out_channels(self) -> int:
+        return len(self.weight)
+
+    def function(self, x: Tensor) -> Tensor:
+        if self.lean and is_plain(x) and not is_in_other_use(self, "weight_quant"):
+            return F.prelu(x, fake_quantize_parameter(self.weight, self.spec.weight_grid))
+        slopes: Any = QuantWeightMixin.quant_weight(self)  # plain numbers where Brevitas's tools switch it off
+        return F.prelu(x, getattr(slopes, "value", slopes))
+
+    def _says(self) -> list[str]:
+        slopes = f"{len(self.weight)} slopes" if len(self.weight) > 1 else "one slope"
+        point = "" if self.spec.weight_frac is None else f", {self.spec.weight_frac} of them behind the point"
+        return [f"{slopes} of {self.spec.weight_width} bits{point}", *super()._says()]
 
 
 class QuantHardTanh(FunctionLayer):

@@ -25,8 +25,8 @@ def calibrate(model: nn.Module, x: Tensor) -> None:
 
     def before(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            entered[name].append(args[0].flatten())
-            if layers[name].calibrate_on(torch.cat(entered[name])):
+            entered[name].append(args[0])
+            if layers[name].calibrate_on(*entered[name]):
                 silent.discard(name)
 
         return hook

@@ -73,16 +73,17 @@ class LearnedRange(nn.Module):
         return fake_quantize_activation(real, self.learned_range, grid, self._rectify)
 
     @torch.no_grad()
-    def calibrate_on(self, x: Tensor) -> bool:
-        """Take the range with the least squared error on ``x``. False if ``x`` gives but zeros, which tell nothing.
+    def calibrate_on(self, *inputs: Tensor) -> bool:
+        """Take the range with the least squared error on ``inputs``. False if these give but zeros, which tell nothing.
 
         A power of two is found exactly, and its logarithm put in the middle of those that round up to it, so that
         learning does not undo it at once; a float range is found to within a twentieth. Raises ``ValueError`` for NaN
         and infinity.
         """
         learned = self.learned_range
-        real = self.function(x)
-        if not torch.isfinite(x).all():
+        made = [self.function(x) for x in inputs]
+        real = made[0] if len(made) == 1 else torch.cat([each.flatten() for each in made])
+        if not all(torch.isfinite(x).all() for x in inputs):
             raise ValueError(f"{type(self).__name__}: cannot calibrate on NaN or infinite activations; check the data")
         largest = real.abs().max().item() if real.numel() else 0.0
         if learned is None or largest == 0:

@@ -23,6 +23,7 @@ from compress.layers.activations import (
     QuantHardSigmoid,
     QuantHardTanh,
     QuantLeakyReLU,
+    QuantPReLU,
     QuantReLU6,
     QuantSigmoid,
     QuantSiLU,
@@ -54,6 +55,7 @@ class Kind(Enum):
     IDENTITY = "identity"
     RELU6 = "relu6"
     LEAKY_RELU = "leaky relu"  # its ``negative_slope`` is an attribute
+    PRELU = "prelu"  # its slopes are read by :func:`slopes_of`
     HARD_TANH = "hard tanh"  # so are ``min_val`` and ``max_val``
     HARD_SIGMOID = "hard sigmoid"
     TANH = "tanh"
@@ -76,6 +78,7 @@ _KINDS: tuple[tuple[type[nn.Module], Kind], ...] = (
     (bnn.QuantIdentity, Kind.IDENTITY),
     (QuantReLU6, Kind.RELU6),
     (QuantLeakyReLU, Kind.LEAKY_RELU),
+    (QuantPReLU, Kind.PRELU),
     (QuantHardTanh, Kind.HARD_TANH),
     (QuantHardSigmoid, Kind.HARD_SIGMOID),
     (QuantTanh, Kind.TANH),
@@ -149,6 +152,13 @@ def bias_of(
         rows = weighted.bias.new_zeros(1, *weighted.weight.shape[1:])
         entering = IntQuantTensor(rows, scale, 0.0, 8.0, True, False)
         return _array(weighted.bias_quant(weighted.bias, entering, weighted.quant_weight()))
+
+
+def slopes_of(layer: nn.Module, name: str = "") -> QuantizedArray:
+    """The slopes of a QuantPReLU below zero, one or one per channel. Raises like :func:`weight_of`."""
+    sloping = _expect(layer, name, Kind.PRELU)
+    with _reading(layer, name, "slopes"):
+        return _array(sloping.quant_weight())
 
 
 def accumulator_of(layer: nn.Module, name: str = "") -> FixedPoint | None:

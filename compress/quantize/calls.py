@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +109,22 @@ def layer_of(node: fx.Node) -> nn.Module | None:
         return layer.make(**given)
     except (TypeError, ValueError) as error:
         raise UnsupportedLayer(f"{node.name}: {call_of(node)} called in this way is no layer: {error}") from error
+
+
+def padding_constant(node: fx.Node) -> float:
+    """The number that ``node`` puts beside those it moves; 0 if it is no padding by a constant.
+
+    Raises ``UnsupportedLayer`` for one that only the run gives, and for one that is not finite.
+    """
+    if node.target is not F.pad:
+        return 0.0
+    given = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | node.kwargs
+    constant = given.get("value") or 0.0
+    if given.get("mode", "constant") != "constant":
+        return 0.0
+    if not isinstance(constant, int | float) or not math.isfinite(constant):
+        raise UnsupportedLayer(f"{node.name}: pads by {constant}, which no code stands for; state a finite number")
+    return float(constant)
 
 
 def writes_in_place(node: fx.Node, layer: nn.Module | None) -> bool:

@@ -17,6 +17,7 @@ from compress.layers import (
     QuantIdentity,
     QuantLeakyReLU,
     QuantLinear,
+    QuantPReLU,
     QuantReLU,
     QuantReLU6,
     QuantSigmoid,
@@ -50,6 +51,7 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[Any, QuantSpec], Any]] = {
     nn.ReLU: lambda _, spec: QuantReLU(spec=spec),
     nn.ReLU6: lambda _, spec: QuantReLU6(spec=spec),
     nn.LeakyReLU: lambda layer, spec: QuantLeakyReLU(layer.negative_slope, spec=spec),
+    nn.PReLU: lambda layer, spec: QuantPReLU(layer.num_parameters, spec=spec),
     nn.Hardtanh: lambda layer, spec: QuantHardTanh(layer.min_val, layer.max_val, spec=spec),
     nn.Hardsigmoid: lambda _, spec: QuantHardSigmoid(spec=spec),
     nn.Tanh: lambda _, spec: QuantTanh(spec=spec),
@@ -79,7 +81,6 @@ _CURES: dict[type[nn.Module], str] = {
     ),
     **dict.fromkeys((nn.Hardswish, nn.ELU, nn.SELU, nn.Mish, nn.Softplus), "use nn.ReLU instead"),
     **dict.fromkeys((nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d), "use a batch norm instead"),
-    nn.PReLU: "use nn.LeakyReLU instead",
     **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d), "use nn.Linear or nn.Conv2d instead"),
 }
 
@@ -89,6 +90,8 @@ def quantized(layer: nn.Module, spec: QuantSpec) -> nn.Module:
     counterpart: Any = (WEIGHTED | ACTIVATIONS)[type(layer)](layer, spec)
     if isinstance(layer, tuple(WEIGHTED)):
         counterpart.weight, counterpart.bias = layer.weight, layer.bias
+    if isinstance(layer, nn.PReLU):
+        counterpart.weight = layer.weight
     return counterpart.train(layer.training)
 
 

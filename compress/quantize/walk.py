@@ -9,6 +9,7 @@ number; else it is a rational multiple of an integer. The rules:
 * pooling reads numbers that are exact or on a grid; an average is not exact;
 * a product of tensors, and a curve that turns (SiLU, GELU), read numbers on a grid;
 * a concatenation of grids is a grid where all are exact; with other scales in it, it waits for a quantizer;
+* a padding by another constant than zero goes beside exact numbers, and waits for a quantizer that rounds it too;
 * activations and batch norms read anything, and so does whoever takes the output.
 
 A quantizer stands right behind the call whose result it quantizes, and everybody who reads that reads the quantizer.
@@ -34,6 +35,7 @@ from compress.quantize.calls import (
     REDUCED_EXTREME_CALLS,
     SUBTRACT_CALLS,
     layer_of,
+    padding_constant,
     writes_in_place,
 )
 from compress.quantize.counterparts import (
@@ -296,6 +298,8 @@ class _Walk:
         name, call = node.name, call_of(node)
         if node.target is getattr or node.target in ("size", "dim"):
             return None
+        if (constant := padding_constant(node)) != 0:
+            return self._padded(node, constant, tensors[0])
         if node.target in SHAPE_CALLS:
             return tensors[0]
         if node.target in ADD_CALLS | SUBTRACT_CALLS | EXTREME_CALLS:
@@ -350,6 +354,14 @@ class _Walk:
         operands = [*node.args, *(node.kwargs[key] for key in ("other",) if key in node.kwargs)]
         if len(operands) != 2 or not all(isinstance(a, fx.Node) and self.flows[a] is not None for a in operands):
             raise UnsupportedLayer(f"{node.name}: {call_of(node)} with a constant; {cure}")
+
+    def _padded(self, node: fx.Node, constant: float, x: Flow) -> Flow:
+        """Behind a padding by a constant, which no range that is learned need have a code for."""
+        if not x.exact:
+            x = self._quantized(x, node.name)
+        self._row(node, Row(node.name, "call of pad", STAYS, why=f"{constant} need not be on the grid of {x.what}"))
+        what, signed = f"the numbers that {node.name} puts beside {constant}", x.signed or constant < 0
+        return Flow(node, what, False, False, signed, node.name, x.choice)
 
     def _concatenation(self, node: fx.Node, tensors: list[Flow]) -> Flow:
         tensors = [self._exact_or_on_grid(x, node.name) for x in tensors]

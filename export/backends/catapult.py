@@ -18,11 +18,12 @@ from export.backends.settings import check_clock
 from export.backends.vectors import Vectors, vectors
 from export.backends.vendors import AC
 from export.firmware.design import Firmware, Step
+from export.firmware.storage import Delivery
 from export.firmware.tables import SignalType
-from export.ir import Tensor
 from export.ops import Modes
 from export.streams.access import Io
 from export.verification.coverage import Coverage, Outcome, cover
+from export.verification.margins import Chosen
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -87,7 +88,8 @@ def _memories(step: Step) -> Iterator[Memory]:
     bits = {kind.name: kind.format.width if hasattr(kind, "format") else kind.bits for kind in step.types}
     for table in step.tables.values():
         if table.shape[0] == reuse and len(table.shape) == 2:
-            yield Memory(table.name, reuse, table.shape[1] * bits[table.type])
+            entry = sum(bits[name] for name in re.findall(r"\w+_t\b", table.type))  # one type, or those of its fields
+            yield Memory(table.name, reuse, table.shape[1] * entry)
 
 
 def _context(firmware: Firmware, options: CatapultOptions) -> Mapping[str, Any]:
@@ -102,12 +104,12 @@ def _context(firmware: Firmware, options: CatapultOptions) -> Mapping[str, Any]:
         "vectors": made,
         "samples": len(coverage.vectors[0]),
         "given": len(given[0].codes),
-        "copies": [name for step in firmware for each in step.stored if not each.loaded for name in each.names],
-        "loads": [name for step in firmware for each in step.stored if each.loaded for name in each.names],
+        "copies": [name for step in firmware for each in step.stored if not each.is_outside for name in each.names],
+        "loads": [name for step in firmware for each in step.stored if each.is_outside for name in each.names],
         "memories": [memory for step in firmware for memory in _memories(step)],
         "comparisons": [*summary, "", *_table(coverage)],
         "proofs": json.dumps(proofs, indent=2),
-        "gcov": package_files("export").joinpath("gcov.py").read_text(encoding="utf-8"),
+        "gcov": package_files("export.verification").joinpath("gcov.py").read_text(encoding="utf-8"),
     }
 
 
@@ -144,7 +146,7 @@ def _proofs(firmware: Firmware, coverage: Coverage) -> dict[str, dict[str, str |
         return {}
     sharing: dict[str, list[Outcome]] = {}
     for outcome in coverage.outcomes:
-        if (chosen := outcome.comparison.chosen) is not None:
+        for chosen in outcome.comparison.chosen:
             sharing.setdefault(_mangled(firmware, chosen), []).append(outcome)
     return {
         kind: {
@@ -160,8 +162,10 @@ def _proof(outcomes: list[Outcome], holds: str) -> str:
     return f"by interval arithmetic from the inputs none of these {holds}: {'; '.join(conditions)}"
 
 
-def _mangled(firmware: Firmware, tensor: Tensor) -> str:
-    name = firmware.signals[tensor].type
+def _mangled(firmware: Firmware, chosen: Chosen) -> str:
+    if isinstance(chosen, FixedPoint):
+        return mangled(chosen, Modes())
+    name = firmware.signals[chosen].type
     kind = next(kind for step in firmware for kind in step.types if isinstance(kind, SignalType) and kind.name == name)
     return mangled(kind.format, kind.modes or Modes())
 
@@ -200,7 +204,7 @@ CATAPULT = Backend(
     },
     spelling=AC,
     ios=tuple(Io),
-    reloads=True,
+    delivery=Delivery.WIRES,
     options=CatapultOptions,
     context=_context,
 )

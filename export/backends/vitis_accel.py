@@ -14,7 +14,15 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from export.backend import FIRMWARE, Backend, BackendError
-from export.backends.settings import check_clock, check_count, check_xilinx_part
+from export.backends.settings import (
+    Memory,
+    WeightMemory,
+    check_clock,
+    check_count,
+    check_memory,
+    check_xilinx_part,
+    storage,
+)
 from export.backends.vectors import bench
 from export.backends.vendors import AP
 from export.firmware.design import Firmware, Port
@@ -40,7 +48,7 @@ class VitisAccelOptions:
 
     The host sends ``batch`` samples at a time to each of ``compute_units`` copies of the kernel. ``banks`` are the
     memories of the platform that the copies use in turn, such as DDR[0], HBM[0:3]; by default Vitis chooses.
-    ``vectors`` are values for host and test bench, as for ``vitis``.
+    ``weight_memory``, and ``vectors``, values for host and test bench, are as for ``vitis``.
     """
 
     platform: str = "xilinx_u250_gen3x16_xdma_4_1_202210_1"
@@ -49,6 +57,7 @@ class VitisAccelOptions:
     batch: int = 1024
     compute_units: int = 1
     banks: tuple[str, ...] = ()
+    weight_memory: WeightMemory = Memory.AUTO
     vectors: ArrayLike | tuple[ArrayLike, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +67,7 @@ class VitisAccelOptions:
             )
         check_xilinx_part(self.part)
         check_clock(self.clock_ns)
+        check_memory(self.weight_memory)
         check_count("batch", self.batch, 1 << 24)
         check_count("compute_units", self.compute_units, 60)  # as many as Vitis links
         object.__setattr__(self, "banks", (self.banks,) if isinstance(self.banks, str) else tuple(self.banks))
@@ -144,6 +154,7 @@ def _context(firmware: Firmware, options: VitisAccelOptions) -> Mapping[str, Any
             )
     return {
         "options": options,
+        "storage": storage(firmware, options.weight_memory),
         "word": WORD,
         "lanes": lanes,
         "entering": [lanes[port.name] for port in firmware.inputs],

@@ -29,7 +29,7 @@ from compress.columns import columns
 from export.costs import OpEstimate, Target, estimate_op, multipliers_of
 from export.costs.multipliers import Multipliers
 from export.ir import Graph
-from export.ops import SparseDense, SumOfProducts
+from export.ops import Sparse, SumOfProducts
 from export.ops.reuse import legal_reuse_factors
 
 
@@ -129,7 +129,7 @@ def suggest_reuse(
 def choices_of(op: SumOfProducts, counted: Counted = Counted.MULTIPLIERS) -> tuple[Choice, ...]:
     """Every legal factor of a layer, ascending; of a sparse one, those that save a multiplier."""
     positions = op.interval // op.reuse_factor
-    if isinstance(op, SparseDense):
+    if isinstance(op, Sparse):
         most = max(1, len(op.rows))
         counts = sorted({-(-most // r) for r in range(1, math.isqrt(most) + 1)} | set(range(1, math.isqrt(most) + 2)))
         factors = sorted({-(-most // count) for count in counts if count <= most})

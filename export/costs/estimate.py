@@ -34,9 +34,11 @@ from typing import TypeAlias
 
 from compress.columns import columns
 from export.costs import OpEstimate, Target, estimate_op
+from export.costs.cautions import cautions
 from export.ir import Graph, Tensor
-from export.streams.access import Io, access
+from export.streams.access import Access, Io
 from export.streams.flow import estimate_process, flow, latency
+from export.streams.plan import accesses
 
 #: Lookup tables after Vivado's synthesis for each that the HLS tool estimates, fully parallel layers.
 SYNTHESIZED_LUT = 0.54
@@ -51,13 +53,17 @@ _Made: TypeAlias = Mapping[Tensor, OpEstimate | None]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A design. ``latency`` is from the first input to the last output; ``unknown`` ops are in none of the numbers."""
+    """A design. ``latency`` is from the first input to the last output; ``unknown`` ops are in none of the numbers.
+
+    ``cautions`` say where it asks for more at a time than an HLS tool may bear.
+    """
 
     name: str
     target: Target
     ops: tuple[OpEstimate, ...]
     unknown: tuple[str, ...]
     latency: int
+    cautions: tuple[str, ...] = ()
 
     @property
     def interval(self) -> int:
@@ -93,6 +99,7 @@ class Estimate:
                 "Up to the interval these are counts; from the latency on they estimate what the HLS tool will say.",
                 f"Vivado's synthesis leaves about {self.synthesized_lut:,} of the LUTs.",
                 *(f"not estimated: {what}" for what in self.unknown),
+                *(f"caution: {sentence}" for sentence in self.cautions),
             ]
         )
 
@@ -103,13 +110,18 @@ def estimate(graph: Graph, clock_ns: float = 5.0, part: str = Target.part, io: I
     Raises ValueError for a part that is none of Xilinx's.
     """
     target, streamed = Target(clock_ns, part), Io.of(io) is Io.STREAM
-    made = {op.output: (estimate_process if streamed else estimate_op)(op, target) for op in graph}
+    ways = accesses(graph) if streamed else {}
+    if streamed:
+        made = {op.output: estimate_process(op, ways.get(op.output), target) for op in graph}
+    else:
+        made = {op.output: estimate_op(op, target) for op in graph}
     return Estimate(
         graph.name,
         target,
         tuple(own for own in made.values() if own),
         tuple(f"{op.name} ({type(op).__name__})" for op in graph if made[op.output] is None),
-        _side_by_side(graph, made) if streamed else _one_after_another(graph, made),
+        _side_by_side(graph, ways, made) if streamed else _one_after_another(graph, made),
+        cautions(graph, io),
     )
 
 
@@ -122,11 +134,11 @@ def _one_after_another(graph: Graph, made: _Made) -> int:
     return max(arrival[t] for t in graph.outputs)
 
 
-def _side_by_side(graph: Graph, made: _Made) -> int:
+def _side_by_side(graph: Graph, ways: Mapping[Tensor, Access], made: _Made) -> int:
     """A process begins with the first packet."""
     flows = {}
     for op in graph:
-        if op.inputs:
-            own, process = made[op.output], flow(access(op), op)
-            flows[op.output] = replace(process, stages=own.latency - own.interval if own else 0)
+        if how := ways.get(op.output):
+            own = made[op.output]
+            flows[op.output] = replace(flow(how, op), stages=own.latency - own.interval if own else 0)
     return latency(graph, flows)

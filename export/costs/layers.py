@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -19,24 +20,28 @@ from export.costs.basis import (
     pipeline_ff,
 )
 from export.costs.multipliers import Multipliers, by_constants, by_variable
-from export.ops import Conv, SparseDense, SumOfProducts
+from export.ops import Convolution, Full, SparseConv, SparseDense, SumOfProducts
 from export.ops.binary import BinaryDense
-from export.passes.choose_sparse import index_bits
+from export.ops.reuse import multipliers_used
+from export.passes.choose_sparse import entry_bits
 
 
 @estimate_op.register
 def _(op: SumOfProducts, target: Target) -> OpEstimate:
     """One position at a time, for all channels of the output."""
-    return _by_constants(op, target) if op.reuse_factor == 1 else _from_memory(op, target)
+    return _by_constants(op, target) if op.reuse_factor == 1 else from_memory(op, target, Step.of(op))
 
 
 def multipliers_of(op: SumOfProducts, reuse_factor: int) -> Multipliers:
     """At R = 1 those of all weights as constants, else those that so many products share."""
     if reuse_factor == 1:
-        groups = np.split(op.matrix, op.groups if isinstance(op, Conv) else 1)
+        groups = np.split(op.matrix, op.groups if isinstance(op, Convolution) else 1)
         return sum((by_constants(rows, op.x.format) for rows in groups), Multipliers())
-    stored = op.weight.codes.size  # a sparse layer's are those that are not zero
-    return by_variable(op.weight.format.width, op.x.format.width).times(-(-stored // reuse_factor))
+    if isinstance(op, Full):
+        count = len(multipliers_used(op.matrix, reuse_factor))
+    else:
+        count = -(-op.weight.codes.size // reuse_factor)  # the weights of a sparse layer are those that are not zero
+    return by_variable(op.weight.format.width, op.x.format.width).times(count)
 
 
 def _by_constants(op: SumOfProducts, target: Target) -> OpEstimate:
@@ -68,32 +73,57 @@ def _by_constants(op: SumOfProducts, target: Target) -> OpEstimate:
     )
 
 
-def _from_memory(op: SumOfProducts, target: Target) -> OpEstimate:
+@dataclass(frozen=True)
+class Step:
+    """What a step of shared multipliers takes."""
+
+    multipliers: int
+    entry: int  # bits that each of them takes from the memory
+    reads: int  # elements of x
+    sources: int  # among so many each of them is chosen
+    sinks: int  # accumulators that a multiplier adds to
+    depth: int  # adders in a row
+    accumulators: int
+
+    @classmethod
+    def of(cls, op: SumOfProducts) -> Step:
+        """Where all inputs are at hand."""
+        (outputs, inputs), reuse, bits = op.matrix.shape, op.reuse_factor, op.weight.format.width
+        groups = op.groups if isinstance(op, Convolution) else 1
+        if isinstance(op, SparseConv | SparseDense):  # any multiplier may read and add to any
+            multipliers = -(-op.weight.codes.size // reuse)
+            depth = -(-multipliers // op.side_by_side)
+            return cls(multipliers, entry_bits(op), multipliers, groups * inputs, outputs, depth, outputs)
+        # Of the inputs of a step those that a multiplier reads; the accumulators are those of the outputs of a step.
+        whole = max(1, inputs // reuse)
+        at_once = op.matrix.size // reuse // whole
+        read, added = np.divmod(multipliers_used(op.matrix, reuse), at_once)
+        reads = len(np.unique(read * groups + added * groups // outputs))
+        depth = levels(int(np.bincount(added).max()) + 1)
+        return cls(len(added), bits, reads, inputs // whole, 1, depth, at_once)
+
+
+def from_memory(op: SumOfProducts, target: Target, step: Step) -> OpEstimate:
     """R steps, each of which reads its weights, and in a sparse layer their places, as one word of a memory."""
-    matrix, acc, reuse, entry = op.matrix, op.output.format.width, op.reuse_factor, op.weight.format.width
-    outputs, inputs = matrix.shape
-    multipliers, stored = multipliers_of(op, reuse), op.weight.codes.size
-    reads = at_once = max(1, inputs // reuse)  # inputs of a step
-    sources, sinks = inputs // at_once, max(1, reuse // inputs)  # of which a multiplier reads, and adds to, one each
-    if isinstance(op, SparseDense):  # where any multiplier may read and add to any
-        reads, at_once, sources, sinks = multipliers.count, multipliers.count, inputs, outputs
-        entry += index_bits(inputs) + index_bits(outputs)
-    muxes = reads * op.x.format.width * (sources - 1) + multipliers.count * acc * (sinks - 1)
+    acc, reuse, outputs = op.output.format.width, op.reuse_factor, len(op.matrix)
+    x, count = op.x.format.width, step.multipliers
+    multipliers = by_variable(op.weight.format.width, x).times(count)
+    muxes = step.reads * x * (step.sources - 1) + count * acc * (step.sinks - 1)
     return OpEstimate(
         name=op.name,
         kind=type(op).__name__,
         reuse_factor=reuse,
-        products=int(np.count_nonzero(matrix)) * prod(op.output.shape[1:]),
-        multipliers=multipliers.count,
+        products=int(np.count_nonzero(op.matrix)) * prod(op.output.shape[1:]),
+        multipliers=count,
         in_dsp=multipliers.in_dsp,
-        adders=multipliers.count,
-        memory_bits=entry * stored,
+        adders=count,
+        memory_bits=step.entry * count * reuse,
         interval=op.interval,
-        latency=op.interval + 1 + target.cycles(1, levels(at_once + 1)),
-        lut=round(multipliers.lut + ADDER_LUT * acc * multipliers.count + MUX_LUT * muxes + OUTPUT_LUT * outputs),
-        ff=multipliers.count * (entry + op.x.format.width) + outputs * acc,
+        latency=op.interval + 1 + target.cycles(1, step.depth),
+        lut=round(multipliers.lut + ADDER_LUT * acc * count + MUX_LUT * muxes + OUTPUT_LUT * outputs),
+        ff=count * (step.entry + x) + step.accumulators * acc,
         dsp=multipliers.dsp,
-        bram18=block_rams(entry * multipliers.count, reuse),
+        bram18=block_rams(step.entry * count, reuse),
     )
 
 

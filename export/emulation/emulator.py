@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -17,6 +18,10 @@ from export.emulation.vendor_headers import AC_VARIABLE, AP_VARIABLE, ac_include
 from export.ir import Graph, GraphError, Tensor
 from export.ops import Input
 from export.streams.access import Io
+
+
+# Bytes from which on fresh memory costs more than finding some that is kept.
+_LARGE = 1 << 16
 
 
 class Numbers(Enum):
@@ -52,7 +57,7 @@ class Emulator:
         if threads is not None and threads < 1:
             raise ValueError(f"{graph.name}: threads must be 1 or more, got {threads}; None uses every core")
         try:
-            from export._runtime import Design
+            from export._runtime import Design, empty
         except ImportError as missing:
             raise ImportError("export._runtime is not built; install qapsule with pip, which compiles it") from missing
         backend = {Numbers.OWN: EMULATOR, Numbers.AP: EMULATOR_AP, Numbers.AC: EMULATOR_AC}[numbers]
@@ -63,6 +68,7 @@ class Emulator:
         folder = None if cache_dir is None else Path(cache_dir)
         library = Compiler.find().build(backend.render(graph, io=self.io), _options(numbers), folder)
         self._design = Design(str(library))
+        self._kept = empty
 
     def predict(self, *values: ArrayLike) -> NDArray[np.floating]:
         """Values of the (first) output, (batch, \\*shape): float32 where it holds every code exactly, else float64.
@@ -110,13 +116,19 @@ class Emulator:
             array if op.scale == 1 else op.output.format.values(op.encode(array))
             for op, array in zip(entries, arrays, strict=True)
         ]
-        found = {tensor: np.empty((samples, *tensor.shape), dtype) for tensor, dtype in wanted.items()}
+        found = {tensor: self._empty((samples, *tensor.shape), dtype) for tensor, dtype in wanted.items()}
         targets = [(_signed(found.get(op.output)), _lsb(op.output)) for op in self.graph]
         if not self._design.run(arrays, targets, samples, self.threads):
             for op, array in zip(entries, arrays, strict=True):
                 op.encode(array)
             raise AssertionError(f"{self.graph.name}: the compiled design refused values that have codes")
         return {tensor.name: array for tensor, array in found.items()}
+
+    def _empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
+        """Room for a tensor; that of a large one is kept for the next when nobody refers to it any more."""
+        kind = np.dtype(dtype)
+        large = kind.itemsize * math.prod(shape) >= _LARGE
+        return self._kept(shape, kind) if large else np.empty(shape, kind)
 
 
 def value_dtype(tensor: Tensor) -> DTypeLike:

@@ -15,9 +15,9 @@ typedef typeid typename union unsigned using virtual void volatile wchar_t while
 """
 
 # What the headers of C, of POSIX and of the vendors put into the global scope in lower case: macros and objects that a
-# name must not meet, and files and namespaces of the project itself.
+# name must not meet, and files, namespaces and arguments of the project itself.
 _GLOBALS = """
-assert complex component daylight environ errno imaginary linux main offsetof optarg opterr optind optopt setjmp
+assert complex component daylight environ errno imaginary linux load main offsetof optarg opterr optind optopt setjmp
 signgam std stderr stdin stdout timezone types unix va_arg va_copy va_end
 va_start weights
 """

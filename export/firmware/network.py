@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from export.firmware.storage import Argument, in_order
 from export.ir import Op, Tensor
-from export.ops import Input, Reshape, SumOfProducts
+from export.ops import Input, SumOfProducts
 from export.ops.pooling import Pool
-from export.streams.access import Access, ByPacket, Whole, access, packets
+from export.streams.access import Access, ByPacket, Whole, packets
 from export.streams.fifos import Actor, depths
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ class Process:
     @property
     def name(self) -> str:
         return f"{self.signal.name}_process"
+
+    @property
+    def body(self) -> str:
+        """The function that takes the packets: the process itself, unless that has constants to load first."""
+        return f"{self.signal.name}_samples" if any(step.loads for step in self.steps) else self.name
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """What it is given besides streams."""
+        return in_order(argument for step in self.steps for argument in step.arguments)
 
     @property
     def step(self) -> Step:
@@ -152,12 +163,13 @@ class Network:
 
     An op is a process, with a fork behind its tensor where that has several readers. Two kinds are part of another's:
     what turns each packet of a tensor that nobody else reads into another, as the cast behind a layer does, is done
-    before anything is written; and what is flattened for a layer is collected by the layer, since as a packet of all
-    channels at all positions it would be far wider than any other.
+    before anything is written; and what is flattened for a layer comes to the layer as it was
+    (:mod:`export.streams.plan`).
     """
 
     def __init__(self, firmware: Firmware) -> None:
         self._firmware = firmware
+        self._accesses = firmware.accesses
         self._steps = {op.name: step for step, op in zip(firmware.steps, firmware.graph, strict=True)}
         self._carried: dict[str, Signal] = {}
         self._routes: dict[tuple[str, Tensor], _Route] = {}  # by reader
@@ -188,13 +200,14 @@ class Network:
             if chain is None:
                 found.append(chain := [])
             chain.append(op)
-            if not isinstance(op, Input) and (packets(op.output) == 1 or not isinstance(access(chain[0]), Whole)):
+            how = self._accesses.get(chain[0].output)
+            if how and (packets(op.output) == 1 or not isinstance(how, Whole)):
                 chains[op.output] = chain
         return found
 
     def _continues(self, op: Op) -> bool:
         """Whether ``op`` makes a packet of each packet of one tensor, which nobody else reads."""
-        how = access(op)
+        how = self._accesses.get(op.output)
         if not isinstance(how, ByPacket) or how.held or len(op.inputs) != 1:
             return False
         return self._firmware.graph.sole_consumer(op.inputs[0]) is op
@@ -202,12 +215,12 @@ class Network:
     def _parts(self, chain: list[Op]) -> Iterator[Part]:
         graph, op = self._firmware.graph, chain[-1]
         signal = self._firmware.signals[op.output]
-        if (reader := self._collector(op)) is not None:
-            route = self._routes[op.name, op.inputs[0]]
+        readers = graph.consumers(op.output)
+        if op.inputs and chain[0].output not in self._accesses:
+            (reader,), route = readers, self._routes[op.name, op.inputs[0]]
             self._routes[reader.name, op.output] = replace(route, shaped=(*route.shaped, signal))
             return
         enters, leaves = isinstance(op, Input), op.output in graph.outputs
-        readers = graph.consumers(op.output)
         alone = len(readers) + leaves == 1 and not (enters and leaves)
         stem = signal.entry if enters else signal.exit if leaves and alone else signal.name
         branches = [stem] if alone else [signal.branch(number) for number in range(len(readers))]
@@ -219,16 +232,9 @@ class Network:
         if not alone:
             yield Fork(signal, stem, (*branches, *((signal.exit,) if leaves else ())))
 
-    def _collector(self, op: Op) -> Op | None:
-        """The only reader of a reshaped tensor, if it collects it anyhow."""
-        reader = self._firmware.graph.sole_consumer(op.output) if isinstance(op, Reshape) else None
-        return reader if reader is not None and reader.inputs == (op.output,) and access(reader) == Whole() else None
-
     def _process(self, chain: list[Op], target: str) -> Process:
-        op, how = chain[0], access(chain[0])
+        op, how = chain[0], self._accesses[chain[0].output]
         routes = {t: self._routes[op.name, t] for t in op.inputs}
-        if isinstance(how, Whole):
-            how = Whole({t: route.signal.tensor for t, route in routes.items() if route.shaped})
         held = how.held if isinstance(how, ByPacket) else ()
         steps = tuple(self._steps[each.name] for each in chain)
         arrays = dict(zip(op.inputs, steps[0].x, strict=True))

@@ -3,12 +3,16 @@
     design = for_any_weights(to_graph(first, (16,)))
     to_hls(design, "build/asic", backend="catapult", weights="reloadable", tmr=True)
     words = packed_words(loaded(design, to_graph(second, (16,))), tmr=True)
+
+    to_hls(design, "build/fpga", backend="vitis", weights="reloadable")
+    words = bus_words(loaded(design, to_graph(second, (16,))))
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +22,9 @@ from numpy.typing import NDArray
 from compress.fixed import Codes, FixedPoint
 from export.arithmetic import shifted
 from export.firmware.design import Firmware
-from export.firmware.storage import Weights
+from export.firmware.storage import Delivery
 from export.intervals import Bounds
-from export.ir import Const, Graph, Op, Tensor
+from export.ir import Const, Graph, GraphError, Op, Tensor
 from export.ops import (
     Add,
     Cast,
@@ -35,6 +39,8 @@ from export.ops import (
     Rearrange,
     ReLU,
     Reshape,
+    Sparse,
+    SparseConv,
     SparseDense,
     Subtract,
     Table,
@@ -42,17 +48,31 @@ from export.ops import (
 from export.streams.access import Io
 
 _EXACT = (
-    Add, Concat, Conv, Dense, Maximum, MaxPool, Minimum, Multiply, Rearrange, ReLU, Reshape, SparseDense, Subtract
+    Add, Concat, Conv, Dense, Maximum, MaxPool, Minimum, Multiply, Rearrange, ReLU, Reshape, SparseConv, SparseDense,
+    Subtract,
 )  # fmt: skip
 
 
-def packed_words(graph: Graph, tmr: bool | Collection[str] = False) -> dict[str, NDArray[np.uint64]]:
-    """The words of every member of the design's argument of weights, (entries, fields), in their order.
+def packed_words(
+    graph: Graph, tmr: bool | Collection[str] = False, *, io: Io | str = Io.PARALLEL
+) -> dict[str, NDArray[np.uint64]]:
+    """The words of every member of the design's argument of weights (catapult), (entries, fields), in their order.
 
-    ``tmr`` must be that of the design.
+    ``tmr`` and ``io`` must be those of the design.
     """
-    firmware = Firmware(graph, Io.PARALLEL, tmr, Weights.RELOADABLE)
+    firmware = Firmware(graph, Io.of(io), tmr, Delivery.WIRES)
     return {name: each.codes for step in firmware for each in step.stored for name in each.names}
+
+
+def bus_words(
+    graph: Graph, tmr: bool | Collection[str] = False, *, io: Io | str = Io.PARALLEL
+) -> dict[str, NDArray[np.uint32]]:
+    """The 32-bit words of every argument of the design that lies on its bus (vitis), in their order.
+
+    ``tmr`` and ``io`` must be those of the design.
+    """
+    firmware = Firmware(graph, Io.of(io), tmr, Delivery.BUS)
+    return {step.words.value: np.concatenate([each.words for each in step.loads]) for step in firmware.loading}
 
 
 def loaded(design: Graph, trained: Graph) -> Graph:
@@ -65,6 +85,36 @@ def loaded(design: Graph, trained: Graph) -> Graph:
         raise design.inputs[0].fail(f"{len(design.ops)} operations in the design, {len(trained.ops)} in the network")
     ops = tuple(_with_constants(op, other) for op, other in zip(design.ops, trained.ops, strict=True))
     return replace(design, ops=ops).verify()
+
+
+def rearranged(design: Graph) -> Graph:
+    """``design`` with its constants in other places: something to load that differs wherever it can.
+
+    Those of every op stand the other way round; where its law, or that of one behind it, forbids this (sums would leave
+    an accumulator), they are what they were.
+    """
+    turned = [_turned(op) for op in design]
+    if (whole := _verified(replace(design, ops=tuple(turned)))) is not None:
+        return whole
+    found = design
+    for place, op in enumerate(turned):
+        if op != found.ops[place]:
+            found = _verified(replace(found, ops=(*found.ops[:place], op, *found.ops[place + 1 :]))) or found
+    return found
+
+
+def _turned(op: Op) -> Op:
+    for axes in (None, 0):  # all of them, or outputs and channels alone
+        turned: dict[str, Any] = {name: Const(np.flip(c.codes, axes), c.format) for name, c in op.constants.items()}
+        with suppress(GraphError):
+            return replace(op, **turned)
+    return op
+
+
+def _verified(graph: Graph) -> Graph | None:
+    with suppress(GraphError):
+        return graph.verify()
+    return None
 
 
 def _with_constants(op: Op, other: Op) -> Op:
@@ -87,7 +137,7 @@ def _with_constants(op: Op, other: Op) -> Op:
         if theirs.shape != const.shape:
             raise op.fail(f"{name} is stored with shape {const.shape}, the network has {theirs.shape}")
         changed[name] = _stored_as(op, name, theirs, const.format)
-    if isinstance(op, SparseDense) and isinstance(other, SparseDense):
+    if isinstance(op, Sparse) and isinstance(other, Sparse):
         changed |= {"rows": other.rows, "cols": other.cols}
     return replace(op, **changed) if changed else op
 

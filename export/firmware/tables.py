@@ -8,7 +8,7 @@ spelled by the backend.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -27,12 +27,14 @@ from export.ops import (
     Modes,
     Rearrange,
     Softmax,
+    SparseConv,
     SparseDense,
     SumPool,
     Threshold,
 )
 from export.ops.casts import along_channels, channels_by_format
 from export.ops.movement import NOWHERE
+from export.ops.reuse import by_step, spread
 from export.ops.softmax import TO_INDEX, TO_MANTISSA
 
 
@@ -124,26 +126,61 @@ def constants(op: Op, name: str) -> Parts:
 
 @constants.register
 def _(op: Dense, name: str) -> Parts:
-    weight = op.weight.codes
-    if op.reuse_factor > 1:  # one row per step, in input-major order
-        weight = weight.T.reshape(op.reuse_factor, -1)
-    return parts_of(op, name, {"weight": weight, "bias": op.bias.codes})
+    if op.reuse_factor > 1:
+        return _shared(op, name, op.multipliers)
+    return parts_of(op, name, {"weight": op.weight.codes, "bias": op.bias.codes})
+
+
+def loadable(op: Op, name: str) -> Parts:
+    """The same where any other weights may be loaded: no multiplier is left out."""
+    if isinstance(op, Conv | Dense) and op.reuse_factor > 1:
+        return _shared(op, name, range(op.matrix.size // op.reuse_factor))
+    return constants(op, name)
+
+
+def _shared(op: Conv | Dense, name: str, multipliers: Sequence[int]) -> Parts:
+    """A memory word of weights for each step, and one of biases for the outputs that begin together, if not all do."""
+    weight, bias = by_step(op.matrix, op.reuse_factor), op.bias.codes
+    at_once = weight.shape[1]
+    arranged = {"weight": weight[:, list(multipliers)], "bias": bias.reshape(-1, at_once) if op.is_serial else bias}
+    return parts_of(op, name, arranged)
 
 
 @constants.register
 def _(op: SparseDense, name: str) -> Parts:
+    return entries_of(op, name, op.rows, op.x.size)
+
+
+def entries_of(
+    op: SparseConv | SparseDense,
+    name: str,
+    rows: Sequence[int],
+    inputs: int,
+    dealt: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> Parts:
+    """Entries in their order, or a memory word of them for each step; ``rows`` are among so many ``inputs``.
+
+    How they are ``dealt`` to the steps is what :func:`export.ops.reuse.spread` says, unless it is given.
+    """
     # An array of C++ has an entry; that of a layer without weights adds nothing.
-    places = list(zip(op.rows, op.cols, strict=True)) or [(0, 0)]
+    places = list(zip(rows, op.cols, strict=True)) or [(0, 0)]
     codes = op.weight.codes if op.rows else np.zeros(1, dtype=np.int64)
     weights = literals(f"{name}: weight", Const(codes, op.weight.format))
     packed = np.array([f"{{{i}, {j}, {w}}}" for (i, j), w in zip(places, weights, strict=True)])
+    outputs = op.places[1]
+    if op.reuse_factor > 1:
+        numbers, cols = dealt or spread(op.cols, outputs, op.reuse_factor)
+        nothing = [f"{{0, {j}, 0.0}}" for j in cols.flat]
+        packed = np.where(numbers < 0, np.reshape(nothing, cols.shape), packed[numbers])
+    else:  # by output: of no interest to hardware, fast in software
+        packed = packed[np.argsort([j for _, j in places], kind="stable")]
     bias = parts_of(op, name, {"bias": op.bias.codes})
     return Parts(
         {"entries": (f"qapsule::coo<{name}_weight_t, {name}_row_t, {name}_col_t>", packed), **bias.entries},
         (
             ConstantType(f"{name}_weight_t", op.weight.format),
-            IndexType(f"{name}_row_t", op.x.size),
-            IndexType(f"{name}_col_t", op.output.size),
+            IndexType(f"{name}_row_t", inputs),
+            IndexType(f"{name}_col_t", outputs),
             *bias.types,
         ),
     )
@@ -151,9 +188,21 @@ def _(op: SparseDense, name: str) -> Parts:
 
 @constants.register
 def _(op: Conv, name: str) -> Parts:
-    """Fully parallel, the weights of each output channel that are not zero; else one row per step, input-major."""
-    if op.reuse_factor > 1:
-        return parts_of(op, name, {"weight": op.matrix.T.reshape(op.reuse_factor, -1), "bias": op.bias.codes})
+    return _taps(op, name) if op.reuse_factor == 1 else _shared(op, name, op.multipliers)
+
+
+@constants.register
+def _(op: SparseConv, name: str) -> Parts:
+    """As a convolution where it is fully parallel; else entries whose rows are among the inputs of all groups."""
+    if op.reuse_factor == 1:
+        return _taps(op, name)
+    inputs, channels = op.places
+    rows = [col * op.groups // channels * inputs + row for row, col in zip(op.rows, op.cols, strict=True)]
+    return entries_of(op, name, rows, op.groups * inputs)
+
+
+def _taps(op: Conv | SparseConv, name: str) -> Parts:
+    """The weights of each output channel that are not zero, by ascending input, and how many there are."""
     bias = parts_of(op, name, {"bias": op.bias.codes})
     channels, inputs = op.matrix.shape
     # An array of C++ has an entry, and each row as many as the longest.

@@ -8,9 +8,9 @@ from export.modes import Modes
 from export.ops.activations import Clip, ReLU, Threshold
 from export.ops.binary import BinaryDense
 from export.ops.casts import Cast, ChannelCast, Input
-from export.ops.conv import Conv
+from export.ops.conv import Conv, Convolution, SparseConv
 from export.ops.elementwise import Add, ArgMax, BySign, Maximum, Minimum, Multiply, Subtract
-from export.ops.linear import Dense, Linear, SparseDense, SumOfProducts
+from export.ops.linear import Dense, Full, Linear, Sparse, SparseDense, SumOfProducts
 from export.ops.lookup import Table
 from export.ops.movement import Concat, Rearrange, Reshape
 from export.ops.pooling import MaxPool, SumPool
@@ -28,7 +28,9 @@ __all__ = [
     "Clip",
     "Concat",
     "Conv",
+    "Convolution",
     "Dense",
+    "Full",
     "Input",
     "Linear",
     "MaxPool",
@@ -41,6 +43,8 @@ __all__ = [
     "Requantize",
     "Reshape",
     "Softmax",
+    "Sparse",
+    "SparseConv",
     "SparseDense",
     "Subtract",
     "SumOfProducts",

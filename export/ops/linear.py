@@ -12,7 +12,7 @@ from export.arithmetic import exact_matmul, roomy, shifted
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.modes import Modes
-from export.ops.reuse import check_reuse
+from export.ops.reuse import check_reuse, multipliers_used, side_by_side
 
 #: Operands that are laid out at once; a batch with more of them is taken in parts.
 _MOST_OPERANDS = 1 << 22
@@ -173,14 +173,37 @@ class Linear(SumOfProducts):
 
 
 @dataclass(frozen=True)
-class Dense(Linear):
+class Full(SumOfProducts):
+    """With its zeros: ``reuse_factor`` products share one multiplier, as :mod:`export.ops.reuse` says."""
+
+    def _check(self) -> None:
+        super()._check()
+        outputs, inputs = self.matrix.shape
+        check_reuse(self.name, inputs, outputs, self.reuse_factor)
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether some outputs begin when others are done, R being more than its inputs (:mod:`export.ops.reuse`)."""
+        return self.reuse_factor > self.matrix.shape[1]
+
+    @property
+    def multipliers(self) -> tuple[int, ...]:
+        """The numbers of those that have a weight."""
+        return multipliers_used(self.matrix, self.reuse_factor)
+
+    @property
+    def has_all_multipliers(self) -> bool:
+        return len(self.multipliers) * self.reuse_factor == self.matrix.size
+
+
+@dataclass(frozen=True)
+class Dense(Full, Linear):
     """Fully connected; ``weight`` is (outputs, inputs). ``reuse_factor`` products share one multiplier."""
 
     def __post_init__(self) -> None:
         if len(self.weight.shape) != 2:
             raise self.fail(f"weights must have two axes (outputs, inputs), got shape {self.weight.shape}")
         self._check()
-        check_reuse(self.name, *self.weight.shape[::-1], self.reuse_factor)
 
     @property
     def matrix(self) -> Codes:
@@ -188,32 +211,61 @@ class Dense(Linear):
 
 
 @dataclass(frozen=True)
-class SparseDense(Linear):
-    """Fully connected in COO form: only non-zero weights, each with its input (``rows``) and output (``cols``).
+class Sparse(SumOfProducts):
+    """In COO form: only non-zero weights, each with its place in the matrix: input (``rows``) and output (``cols``).
 
     ``weight`` is (non-zeros,); entries are sorted by input, then output, so that neighbours read the same input and add
-    to different accumulators.
+    to different accumulators. Any number of them may share a multiplier.
     """
 
     rows: tuple[int, ...] = ()
     cols: tuple[int, ...] = ()
 
-    def __post_init__(self) -> None:
+    @property
+    @abstractmethod
+    def places(self) -> tuple[int, int]:
+        """How many inputs an output has, and how many outputs there are."""
+
+    def _check(self) -> None:
         if not len(self.rows) == len(self.cols) == self.weight.codes.size:
             raise self.fail(f"{self.weight.codes.size} weights with {len(self.rows)} rows and {len(self.cols)} cols")
         if np.any(self.weight.codes == 0):
             raise self.fail("a stored weight is zero; leave it out")
-        n_in, n_out = self.x.size, self.output.size
+        n_in, n_out = self.places
         if any(not 0 <= row < n_in for row in self.rows) or any(not 0 <= col < n_out for col in self.cols):
             raise self.fail(f"a row or col points outside the {n_in} inputs or {n_out} outputs")
         places = list(zip(self.rows, self.cols, strict=True))
         if places != sorted(set(places)):
             raise self.fail("entries must be sorted by input, then output, without repeats")
-        self._check()
+        super()._check()
         if not 1 <= self.reuse_factor <= max(1, len(self.rows)):
             raise self.fail(
                 f"reuse factor {self.reuse_factor} for {len(self.rows)} non-zero weights; use 1 to {len(self.rows)}"
             )
+
+    @property
+    def matrix(self) -> Codes:
+        n_in, n_out = self.places
+        dense = np.zeros((n_out, n_in), dtype=self.weight.codes.dtype)
+        dense[list(self.cols), list(self.rows)] = self.weight.codes
+        return dense
+
+    @property
+    def side_by_side(self) -> int:
+        """How many entries of a step are of different outputs (:func:`export.ops.reuse.spread`)."""
+        return side_by_side(self.cols, self.reuse_factor)
+
+
+@dataclass(frozen=True)
+class SparseDense(Sparse, Linear):
+    """Fully connected in COO form."""
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def places(self) -> tuple[int, int]:
+        return self.x.size, self.output.size
 
     @classmethod
     def of(cls, dense: Dense, reuse_factor: int | None = None) -> SparseDense:
@@ -229,9 +281,3 @@ class SparseDense(Linear):
             modes=dense.modes,
             reuse_factor=dense.reuse_factor if reuse_factor is None else reuse_factor,
         )
-
-    @property
-    def matrix(self) -> Codes:
-        dense = np.zeros((*self.output.shape, *self.x.shape), dtype=self.weight.codes.dtype)
-        dense[list(self.cols), list(self.rows)] = self.weight.codes
-        return dense

@@ -100,13 +100,15 @@ class Softmax(Op):
         places = TO_INDEX.cast(high - x, self.x.format.frac, self.index)
         e = self.exponentials.codes[places]
         total = e.sum(axis=1)
-        return self.modes.cast(e * self._reciprocal(total)[:, None], self._product_frac, self.output.format)
+        return self.modes.cast(e * self.reciprocal(total)[:, None], self.product_frac, self.output.format)
 
     @property
-    def _product_frac(self) -> int:
+    def product_frac(self) -> int:
+        """Fraction bits of a result before its cast."""
         return self.exponentials.format.frac + self.reciprocals.format.frac
 
-    def _reciprocal(self, total: Codes) -> Codes:
+    def reciprocal(self, total: Codes) -> Codes:
+        """1 / s as its table has it, for sums in codes of ``sums``."""
         found = np.zeros_like(total)
         for row, octave in zip(self.reciprocals.codes, self.octaves, strict=True):
             frac = self.sums.frac + octave
@@ -117,7 +119,7 @@ class Softmax(Op):
     def bounds(self, *bounds: Bounds) -> Bounds:
         fmt = self.output.format
         top = self.modes.cast(
-            as_codes([int(self.exponentials.codes.max()) * int(self.reciprocals.codes.max())]), self._product_frac, fmt
+            as_codes([int(self.exponentials.codes.max()) * int(self.reciprocals.codes.max())]), self.product_frac, fmt
         )
         return Bounds.everywhere(self.output.shape, 0, int(top[0]))
 

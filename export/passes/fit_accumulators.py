@@ -1,25 +1,22 @@
-"""Give every exact accumulator the narrowest format that holds all its partial sums."""
+"""Give every exact result the narrowest format that holds it: accumulators, and whatever is computed from them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import singledispatch
-from typing import TypeGuard
 
 from compress.fixed import FixedPoint
-from export.intervals import Bounds
 from export.ir import Graph, GraphError, Op, Tensor
 from export.ops import (
     Add,
     Affine,
     ArgMax,
+    BinaryDense,
     BySign,
     Cast,
     ChannelCast,
     Clip,
     Concat,
-    Conv,
-    Dense,
     Maximum,
     MaxPool,
     Minimum,
@@ -28,61 +25,147 @@ from export.ops import (
     ReLU,
     Requantize,
     Reshape,
-    SparseDense,
+    Softmax,
     Subtract,
     SumOfProducts,
     SumPool,
     Table,
     Threshold,
 )
+from export.ops.casts import covering
 
 
 def fit_accumulators(graph: Graph) -> Graph:
-    """Interval arithmetic over the actual weights decides; accumulators with stated modes are the user's and stay."""
+    """Interval arithmetic over the actual weights decides. What a cast makes, or leaves the graph, stays as it is.
+
+    So does what some reader can only read as it is: that is found by trying.
+    """
+    needs = {op.output: _held(graph, op) for op in graph}
+    kept = set(graph.outputs)
+    while isinstance(tried := _fitted(graph, needs, kept), set):
+        kept |= tried
+    return tried
+
+
+def _held(graph: Graph, op: Op) -> tuple[int, int]:
+    """The least and the greatest code that the output has to hold: of a sum of products, at any moment."""
+    if not (isinstance(op, SumOfProducts) and op.modes is None):
+        return graph.bounds[op.output].range
+    low, high = op.partial_sums(graph.bounds[op.x]).range
+    shift = op.output.format.frac - op.exact_frac
+    return low << shift, high << shift
+
+
+def _fitted(graph: Graph, needs: dict[Tensor, tuple[int, int]], kept: set[Tensor]) -> Graph | set[Tensor]:
+    """The graph with all formats but those of ``kept`` fitted; or tensors to keep, since an op cannot read them."""
     replacement: dict[Tensor, Tensor] = {}
-    reach: dict[Tensor, Bounds] = {}
     ops: list[Op] = []
     for op in graph:
-        readers, op = graph.consumers(op.output), op.rewired(replacement)
-        if _is_exact_sum(op) and op.output not in graph.outputs:
-            need = op.accumulator(reach[op.x])
-            if need != op.output.format and all(can_read(reader, op.output, need) for reader in readers):
-                fitted = replace(op.output, format=need)
-                replacement[op.output] = fitted
-                op = replace(op, output=fitted)
-        reach[op.output] = op.bounds(*(reach[t] for t in op.inputs))
-        ops.append(op)
+        changed = {t for t in op.inputs if t in replacement}
+        formats = [replacement.get(t, t).format for t in op.inputs]
+        fmt = None if op.output in kept else narrowest(op, needs[op.output], *formats)
+        if fmt is not None and fmt != op.output.format and fmt.width <= op.output.format.width:
+            replacement[op.output] = replace(op.output, format=fmt)
+        try:
+            ops.append(_moved(op, replacement))
+        except GraphError:
+            return changed or {op.output}
     return graph.rebuilt(ops, replacement)
 
 
-def _is_exact_sum(op: Op) -> TypeGuard[SumOfProducts | SumPool]:
-    return isinstance(op, SumPool) or (isinstance(op, SumOfProducts) and op.modes is None)
+def _moved(op: Op, replacement: dict[Tensor, Tensor]) -> Op:
+    """``op`` reading and making tensors of other formats, and the same numbers. Raises GraphError where it cannot."""
+    if any(t in replacement and not _reads_numbers(op, t, replacement[t].format) for t in op.inputs):
+        raise op.fail("what it reads has another format")
+    if isinstance(op, Rearrange):
+        dropped = op.output.format.frac - replacement.get(op.output, op.output).format.frac
+        return op.moved(replacement, fill=op.fill >> dropped if op.is_filled else 0)
+    return op.moved(replacement)
+
+
+def _reads_numbers(op: Op, tensor: Tensor, fmt: FixedPoint) -> bool:
+    """Whether it is the numbers that ``op`` reads, wherever their binary point is, as far as its law allows.
+
+    Of an op that is not listed it is not assumed.
+    """
+    if isinstance(op, Table):  # codes choose its entries
+        return tensor.format.frac == fmt.frac
+    return isinstance(op, _READ_NUMBERS)
+
+
+_READ_NUMBERS = (Add, Affine, ArgMax, BySign, Cast, ChannelCast, Clip, Concat, Maximum, MaxPool, Minimum, Multiply,
+                 Rearrange, ReLU, Requantize, Reshape, Softmax, Subtract, SumOfProducts, SumPool,
+                 Threshold)  # fmt: skip
 
 
 @singledispatch
-def can_read(reader: Op, tensor: Tensor, fmt: FixedPoint) -> bool:
-    """Whether the reader computes the same numbers if the ``tensor`` that it reads has the format ``fmt``.
+def narrowest(op: Op, held: tuple[int, int], *formats: FixedPoint) -> FixedPoint | None:
+    """The narrowest format for the codes from ``held[0]`` to ``held[1]`` of its output, where it reads ``formats``.
 
-    Of an op that is not listed below it is not assumed.
+    None of an op whose format is not a matter of what fits but of what its results are.
     """
-    return False
+    return None
 
 
-def _can_by_law(reader: Op, tensor: Tensor, fmt: FixedPoint) -> bool:
-    """For ops that read numbers, wherever the binary point is, as far as their laws allow."""
-    try:
-        reader.rewired({tensor: replace(tensor, format=fmt)})
-    except GraphError:
-        return False
-    return True
+def _covered(op: Op, held: tuple[int, int], frac: int) -> FixedPoint:
+    """With fewer fraction bits than the output has, all of which are zero."""
+    low, high = (code >> (op.output.format.frac - frac) for code in held)
+    return FixedPoint.covering(low, high, frac)
 
 
-for _op in (Add, Affine, ArgMax, BySign, Cast, ChannelCast, Clip, Concat, Conv, Dense, Maximum, MaxPool, Minimum,
-            Multiply, Rearrange, ReLU, Requantize, Reshape, SparseDense, Subtract, SumPool, Threshold):  # fmt: skip
-    can_read.register(_op)(_can_by_law)
+@narrowest.register
+def _(op: SumOfProducts, held: tuple[int, int], x: FixedPoint) -> FixedPoint | None:
+    if op.modes is not None:  # the user's
+        return None
+    return _covered(op, held, max(x.frac + op.weight.format.frac, op.bias.format.frac))
 
 
-@can_read.register
-def _(reader: Table, tensor: Tensor, fmt: FixedPoint) -> bool:
-    """Codes choose its entries."""
-    return tensor.format.frac == fmt.frac
+@narrowest.register
+def _(op: SumPool, held: tuple[int, int], x: FixedPoint) -> FixedPoint:
+    return _covered(op, held, x.frac + op.weight.format.frac)
+
+
+@narrowest.register
+def _(op: BinaryDense, held: tuple[int, int], x: FixedPoint) -> FixedPoint:
+    return _covered(op, held, max(op.frac, op.offset.format.frac))
+
+
+@narrowest.register(Add)
+@narrowest.register(Subtract)
+def _(op: Add | Subtract, held: tuple[int, int], a: FixedPoint, b: FixedPoint) -> FixedPoint:
+    return _covered(op, held, max(a.frac, b.frac))
+
+
+@narrowest.register
+def _(op: Multiply, held: tuple[int, int], a: FixedPoint, b: FixedPoint) -> FixedPoint:
+    return _covered(op, held, a.frac + b.frac)
+
+
+@narrowest.register
+def _(op: ReLU, held: tuple[int, int], x: FixedPoint) -> FixedPoint:
+    return ReLU.positive(x)
+
+
+@narrowest.register
+def _(op: BySign, held: tuple[int, int], x: FixedPoint, *chosen: FixedPoint) -> FixedPoint:
+    return covering(chosen)
+
+
+@narrowest.register
+def _(op: Rearrange, held: tuple[int, int], x: FixedPoint) -> FixedPoint:
+    if not (op.is_filled and op.fill):
+        return x
+    zeros = (op.fill & -op.fill).bit_length() - 1
+    frac = max(x.frac, op.output.format.frac - zeros)
+    fill = op.fill >> (op.output.format.frac - frac)
+    return covering((x, FixedPoint.covering(min(0, fill), max(0, fill), frac)))
+
+
+@narrowest.register(Maximum)
+@narrowest.register(Minimum)
+@narrowest.register(MaxPool)
+@narrowest.register(Reshape)
+@narrowest.register(Concat)
+def _(op: Op, held: tuple[int, int], *formats: FixedPoint) -> FixedPoint:
+    """Numbers that it reads."""
+    return covering(formats)

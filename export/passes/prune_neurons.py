@@ -28,11 +28,13 @@ from export.ops import (
     Clip,
     Concat,
     Conv,
+    Convolution,
     Dense,
     Rearrange,
     ReLU,
     Requantize,
     Reshape,
+    SparseConv,
     SparseDense,
     Table,
     Threshold,
@@ -120,12 +122,12 @@ def _(op: Dense | SparseDense, own: Mask, reach: Sequence[Bounds]) -> list[Mask]
 
 
 @felt.register
-def _(op: Conv, own: Mask, reach: Sequence[Bounds]) -> list[Mask]:
+def _(op: Convolution, own: Mask, reach: Sequence[Bounds]) -> list[Mask]:
     """Channels with a weight into a kept one that are not always zero, as the padding is; of groups, whole ones."""
     if op.groups > 1:
         return [_of_groups(_groups_of(own, op.groups), op.x)]
     zero = (reach[0].constant & (reach[0].low == 0)).reshape(len(reach[0].low), -1).all(axis=1)
-    weighted = np.moveaxis(op.weight.codes[own] != 0, 1, 0).reshape(len(zero), -1).any(axis=1)
+    weighted = (op.matrix[own] != 0).reshape(-1, len(zero), op.window.taps).any(axis=(0, 2))
     return [np.asarray(weighted & ~zero, dtype=bool)]
 
 
@@ -169,7 +171,7 @@ def _(op: Op, inputs: Sequence[Mask]) -> Mask:
 
 
 @brought.register
-def _(op: Conv, inputs: Sequence[Mask]) -> Mask:
+def _(op: Convolution, inputs: Sequence[Mask]) -> Mask:
     if op.groups > 1:
         return _of_groups(_groups_of(inputs[0], op.groups), op.output)
     return np.zeros(op.output.shape[0], dtype=bool)
@@ -230,12 +232,18 @@ def _(op: Dense | SparseDense, to: Shrinking) -> Op:
 
 
 @shrunk.register
-def _(op: Conv, to: Shrinking) -> Op:
+def _(op: Convolution, to: Shrinking) -> Op:
     own, inputs = to.keep[op.output], to.keep[op.x]
-    codes = op.weight.codes[own]
+    codes = op.matrix[own].reshape(-1, op.read, *op.window.kernel)
     weight = Const(codes if op.groups > 1 else codes[:, inputs], op.weight.format)
-    reuse = _legal_reuse(op, weight.shape[1] * op.window.taps, len(codes))
-    return op.moved(to.smaller, weight=weight, bias=Const(op.bias.codes[own], op.bias.format), reuse_factor=reuse)
+    bias = Const(op.bias.codes[own], op.bias.format)
+    if isinstance(op, Conv):
+        reuse = _legal_reuse(op, weight.shape[1] * op.window.taps, len(codes))
+        return op.moved(to.smaller, weight=weight, bias=bias, reuse_factor=reuse)
+    output, x = (to.smaller.get(t, t) for t in (op.output, op.x))
+    conv = Conv(output, x, weight, bias, op.modes, window=op.window)
+    nonzero = int(np.count_nonzero(weight.codes))
+    return SparseConv.of(conv, min(op.reuse_factor, nonzero)) if nonzero else conv
 
 
 @shrunk.register(ChannelCast)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from export.ir import Graph, Op
-from export.ops import BinaryDense, SparseDense, SumOfProducts
+from export.ops import BinaryDense, Sparse, SumOfProducts
 from export.passes.choose_sparse import Strategies, Strategy, by_layer
 
 
@@ -41,7 +41,7 @@ def set_reuse(reuse_factor: int | Mapping[str, int], strategy: Strategies = Stra
         for op in graph:
             if isinstance(op, SumOfProducts) and op.name in wanted:
                 factor = wanted[op.name]
-                most = max(1, len(op.rows)) if isinstance(op, SparseDense) else factor
+                most = max(1, len(op.rows)) if isinstance(op, Sparse) else factor
                 op = replace(op, reuse_factor=min(factor, most))
             ops.append(op)
         return graph.rebuilt(ops, {})

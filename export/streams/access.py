@@ -2,7 +2,7 @@
 
 The packet of a tensor (channels, \\*spatial) is its channels at one position; positions go row-major, and a tensor of
 one axis is one packet. What a kernel computes does not change: it is called on the arrays that a process has at hand,
-and :func:`access` says which those are. An op that says nothing has its tensors collected whole, which is always right.
+and an :class:`Access` says which those are. :mod:`export.streams.rules` has that of every op.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import singledispatch
-from math import ldexp, prod
+from functools import cached_property
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from compress.fixed import FixedPoint
+from compress.fixed import Codes, FixedPoint
 from export.ir import Op, Tensor
-from export.ops import Affine, ArgMax, Cast, ChannelCast, Clip, Concat, ReLU, Table, Threshold
-from export.ops.conv import Conv
-from export.ops.elementwise import Elementwise
+from export.ops import Concat, Dense, SparseDense
 from export.ops.movement import NOWHERE, Rearrange
-from export.ops.pooling import MaxPool, Pool, SumPool
 from export.ops.windows import Sliding, Window
+from export.streams.absorption import Entries, by_step, entries_by_step
 
 #: Packets of a line below which it stands in registers: what is written to a memory can be read some cycles later.
 SHORT_LINE = 16
@@ -62,10 +61,16 @@ class Access(ABC):
     template: ClassVar[str]
     #: What that calls.
     header: ClassVar[str] = "stream/transfer.h"
+    #: Arranges what takes the place of the kernel of the op that reads.
+    call: ClassVar[str | None] = None
 
     @abstractmethod
     def local(self, op: Op) -> Op:
         """``op`` on the arrays that its kernel is called with."""
+
+    def at_hand(self, op: Op) -> tuple[Tensor, ...]:
+        """The array for each input."""
+        return self.local(op).inputs
 
     @abstractmethod
     def order(self, op: Op) -> Iterator[Tensor]:
@@ -91,6 +96,40 @@ class Whole(Access):
         for number in range(max(map(packets, inputs))):
             yield from (tensor for tensor in inputs if number < packets(tensor))
         yield from [op.output] * packets(op.output)
+
+
+@dataclass(frozen=True)
+class Absorbed(Access):
+    """A layer that flattens: every packet of ``packed``, which has the codes of ``x`` in the same order, is multiplied
+    as it comes, and only the sums are kept. Each takes an equal part of the steps that share multipliers.
+    :mod:`export.streams.absorption` arranges the weights.
+    """
+
+    x: Tensor
+    packed: Tensor
+
+    template: ClassVar[str] = "firmware/absorbed.j2"
+    header: ClassVar[str] = "stream/absorb.h"
+    call: ClassVar[str] = "firmware/absorb.j2"
+
+    def steps(self, op: Op) -> int:
+        """Cycles for each packet."""
+        return op.interval // packets(self.packed)
+
+    def by_step(self, op: Dense) -> Codes:
+        """The weights, a row for each step."""
+        return by_step(op, packets(self.packed))
+
+    def entries(self, op: SparseDense) -> Entries:
+        """Those of a sparse layer, a row for each step."""
+        return entries_by_step(op, packets(self.packed))
+
+    def local(self, op: Op) -> Op:
+        return op
+
+    def order(self, op: Op) -> Iterator[Tensor]:
+        yield from [self.packed] * packets(self.packed)
+        yield op.output
 
 
 @dataclass(frozen=True)
@@ -201,6 +240,7 @@ class Gathered(Access):
 
     template: ClassVar[str] = "firmware/gathered.j2"
     header: ClassVar[str] = "stream/gather.h"
+    call: ClassVar[str] = "firmware/recall.j2"
 
     def local(self, op: Op) -> Op:
         return ByPacket(changes={"source": self.source}).local(op)
@@ -209,99 +249,65 @@ class Gathered(Access):
         return Whole().order(op)
 
 
+@dataclass(frozen=True)
+class Picked(Access):
+    """Numbers in another order: the packets are kept in a memory, of which one number is taken per cycle.
+
+    ``source`` says for every number that is made, packet by packet, which one of ``x`` it was, or none (-1); that is
+    ``fill``, a number in C++.
+    """
+
+    x: Tensor
+    source: tuple[int, ...]
+    fill: str
+
+    template: ClassVar[str] = "firmware/picked.j2"
+    header: ClassVar[str] = "stream/pick.h"
+    call: ClassVar[str] = "firmware/made.j2"
+
+    @cached_property
+    def places(self) -> Mapping[str, NDArray[np.int64]]:
+        """The packet and the channel of every number; the packet behind the last one where there is none."""
+        source, count = np.array(self.source), packets(self.x)
+        nowhere = source == NOWHERE
+        return {
+            "place": np.where(nowhere, count, source % count),
+            "channel": np.where(nowhere, 0, source // count),
+        }
+
+    def local(self, op: Op) -> Op:
+        x = Tensor(self.x.name, self.x.shape[:1], self.x.format)
+        y = Tensor(op.name, op.output.shape[:1], op.output.format)
+        return Rearrange(y, x, (0,) * y.size)
+
+    def order(self, op: Op) -> Iterator[Tensor]:
+        return Whole().order(op)
+
+
+@dataclass(frozen=True)
+class InTurn(Access):
+    """So many packets (``turns``) of each input after those of the one before, again and again: nothing is kept."""
+
+    turns: tuple[int, ...]
+
+    template: ClassVar[str] = "firmware/in_turn.j2"
+    call: ClassVar[str] = "firmware/take_turn.j2"
+
+    def local(self, op: Op) -> Op:
+        first, y = (Tensor(t.name, t.shape[:1], t.format) for t in (op.inputs[0], op.output))
+        return Concat(y, (first,))
+
+    def at_hand(self, op: Op) -> tuple[Tensor, ...]:
+        return tuple(Tensor(t.name, t.shape[:1], t.format) for t in op.inputs)
+
+    def order(self, op: Op) -> Iterator[Tensor]:
+        for _ in range(packets(op.output) // sum(self.turns)):
+            for tensor, count in zip(op.inputs, self.turns, strict=True):
+                yield from (tensor, op.output) * count
+
+
 def _passing(axis: Sliding) -> list[tuple[bool, bool]]:
     """For each cycle along an axis, whether an element passes in it, and whether a window ends with it."""
     first = axis.span - 1 - axis.before
     ends = range(first, first + axis.positions * axis.stride, axis.stride)
     return [(place < axis.size, place in ends) for place in range(max(axis.size, ends[-1] + 1))]
-
-
-def _literal(code: int, fmt: FixedPoint) -> str | None:
-    """A number as C++ writes it; None where a double does not hold it."""
-    try:
-        value = ldexp(code, -fmt.frac)
-    except OverflowError:
-        return None
-    return repr(value) if value == code * fmt.lsb else None
-
-
-def _windowed(op: Conv | Pool, padding: int) -> Access:
-    """Windows that divide an axis unevenly, or of which some lie in the padding altogether, take the whole tensor."""
-    slide = all(isinstance(axis, Sliding) and axis.before < axis.span for axis in op.window.axes)
-    number = _literal(padding, op.x.format)
-    return Windowed(op.x, op.window, number) if slide and number is not None else Whole()
-
-
-def _takes_everything(window: Window) -> bool:
-    """Whether there is one window, every element is read once, and no padding is."""
-    return window.reads.shape[0] == 1 and window.reads[0].tolist() == list(range(prod(window.size)))
-
-
-@singledispatch
-def access(op: Op) -> Access:
-    """What ``op`` needs at hand. An op that works position by position, or on windows, registers here."""
-    return Whole()
-
-
-@access.register(Affine)
-@access.register(ArgMax)
-@access.register(Cast)
-@access.register(ChannelCast)
-@access.register(Clip)
-@access.register(Elementwise)
-@access.register(ReLU)
-@access.register(Table)
-@access.register(Threshold)
-def _(op: Op) -> Access:
-    return ByPacket()
-
-
-@access.register
-def _(op: Concat) -> Access:
-    return ByPacket() if op.axis == 0 else Whole()
-
-
-@access.register
-def _(op: Rearrange) -> Access:
-    """Whole packets that are moved, whose channels are the same ones at every position; else the whole."""
-    source, before = op.sources.reshape(channels(op.output), -1), packets(op.x)
-    after = source.shape[1]
-    if before == after == 1:
-        return ByPacket()
-    filled = (source == NOWHERE).all(axis=0)
-    taken = source[:, ~filled]
-    channel = np.where(taken == NOWHERE, NOWHERE, taken // before)[:, :1]
-    if not taken.size or np.any(np.where(taken == NOWHERE, NOWHERE, taken // before) != channel):
-        return Whole()
-    place = (taken % before)[channel[:, 0] != NOWHERE]
-    fill = _literal(op.fill, op.output.format)
-    if np.any(place != place[:1]) or fill is None:
-        return Whole()
-    places = np.full(after, NOWHERE)
-    places[~filled] = place[0]
-    moved = tuple(channel[:, 0].tolist())
-    if before == 1 and not filled.any():
-        return ByPacket((op.x,), {"source": moved})
-    if before == after and np.array_equal(places, np.arange(after)):
-        return ByPacket(changes={"source": moved})
-    return Gathered(moved, tuple(places.tolist()), fill)
-
-
-@access.register
-def _(op: Conv) -> Access:
-    return _windowed(op, 0)
-
-
-@access.register
-def _(op: MaxPool) -> Access:
-    if _takes_everything(op.window):
-        return Folded(op.x, "max", op.x.format)
-    return _windowed(op, op.x.format.min_code)
-
-
-@access.register
-def _(op: SumPool) -> Access:
-    """Weights that differ from position to position belong to the whole."""
-    if _takes_everything(op.window):
-        return Folded(op.x, "sum", op.sum_format)
-    return _windowed(op, 0) if op.weight.shape == (1,) else Whole()

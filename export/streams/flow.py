@@ -13,18 +13,23 @@ from functools import singledispatch
 from math import prod
 
 from export.costs import OpEstimate, Target, estimate_op
-from export.costs.basis import block_rams
+from export.costs.basis import block_rams, levels
+from export.costs.layers import Step, from_memory
 from export.ir import Graph, Op, Tensor
-from export.ops.windows import Sliding
+from export.ops import Linear, SparseDense
+from export.ops.windows import Sliding, Window
+from export.passes.choose_sparse import index_bits
 from export.streams.access import (
     SHORT_LINE,
+    Absorbed,
     Access,
     ByPacket,
     Folded,
     Gathered,
+    InTurn,
+    Picked,
     Whole,
     Windowed,
-    access,
     channels,
     packets,
 )
@@ -76,24 +81,53 @@ def _place(indices: list[int], steps: list[int]) -> int:
 
 
 @flow.register
+def _(how: Absorbed, op: Op) -> Flow:
+    """A packet comes in as soon as the products of the one before are added."""
+    return Flow(op.interval - 1, op.interval, how.steps(op) - 1)
+
+
+@flow.register
 def _(how: Folded, op: Op) -> Flow:
     count = packets(how.x)
     return Flow(count - 1, count, 0)
 
 
-@flow.register(Whole)
-@flow.register(Gathered)
-def _(how: Whole | Gathered, op: Op) -> Flow:
-    """Everything is read, then computed, then written."""
-    read, written = max(map(packets, op.inputs)), packets(op.output)
+@flow.register
+def _(how: Whole, op: Op) -> Flow:
+    return _one_after_another(max(packets(how.shaped.get(t, t)) for t in op.inputs), op)
+
+
+@flow.register
+def _(how: Gathered, op: Op) -> Flow:
+    return _one_after_another(packets(op.inputs[0]), op)
+
+
+@flow.register
+def _(how: Picked, op: Op) -> Flow:
+    """Everything is read, then made number by number."""
+    read, made = packets(op.inputs[0]), op.output.size
+    return Flow(read + channels(op.output) - 1, read + made, made)
+
+
+@flow.register
+def _(how: InTurn, op: Op) -> Flow:
+    """What comes last may hold up all that has its turn later."""
+    return Flow(0, packets(op.output), sum(how.turns[1:]))
+
+
+def _one_after_another(read: int, op: Op) -> Flow:
+    """Everything is read, then computed, then written; a single packet that takes a cycle is not held up."""
+    written = packets(op.output)
+    if read == written == op.interval == 1:
+        return Flow(0, 1, 0)
     return Flow(read - 1 + op.interval, read + op.interval + written, op.interval + written - 1)
 
 
 def latency(graph: Graph, flows: Mapping[Tensor, Flow]) -> int:
     """Cycles from the first packet that enters to the last that leaves, one entering per cycle.
 
-    ``flows`` are those of all tensors that a process makes. A process is never ahead of its slowest input, and waits
-    for no reader: FIFOs are as deep as they need be.
+    ``flows`` are those of all tensors that a process makes; any other comes as its input does. A process is never ahead
+    of its slowest input, and waits for no reader: FIFOs are as deep as they need be.
     """
     first: dict[Tensor, int] = {}
     last: dict[Tensor, int] = {}
@@ -101,32 +135,35 @@ def latency(graph: Graph, flows: Mapping[Tensor, Flow]) -> int:
         if not op.inputs:
             first[op.output], last[op.output] = 0, packets(op.output) - 1
             continue
-        own = flows[op.output]
+        own = flows.get(op.output, Flow(0, 1, 0))
         begin, end = (max(times[t] for t in op.inputs) for times in (first, last))
         first[op.output] = begin + own.fill + own.stages
         last[op.output] = max(begin + own.interval - 1, end + own.drain) + own.stages
     return 1 + max(last[t] for t in graph.outputs)
 
 
-def estimate_process(op: Op, target: Target) -> OpEstimate | None:
+def estimate_process(op: Op, how: Access | None, target: Target) -> OpEstimate | None:
     """``op`` as a process; None where no rule knows it. Its kernel works on what is at hand, and a window keeps lines.
 
     FIFOs are left out. ``latency`` is that of a sample whose packets come without a pause.
     """
-    if not op.inputs:
+    if how is None:  # data enters, or is no process: its reader takes in what it is shaped from
         own = estimate_op(op, target)
-        return own and replace(own, interval=packets(op.output))
-    how = access(op)
+        return own and replace(own, interval=1 if op.inputs else packets(op.output))
     local = how.local(op)
-    kernel = estimate_op(local, target)
+    if isinstance(how, Absorbed) and isinstance(local, Linear):
+        kernel: OpEstimate | None = from_memory(local, target, _step(local, how))
+    else:
+        kernel = estimate_op(local, target)
     if kernel is None:
         return None
     interval = flow(how, op).interval
     registers = 1 + max(0, kernel.latency - kernel.interval)  # one for the FIFO behind it
-    lines, elements, word = _kept(how)
+    lines, elements, word = _kept(how, op)
     kept = lines * elements * word
     return replace(
         kernel,
+        kind=type(op).__name__,
         products=kernel.products * (op.output.size // local.output.size),
         memory_bits=kernel.memory_bits + kept,
         ff=kernel.ff + (kept if elements < SHORT_LINE else 0),
@@ -136,10 +173,27 @@ def estimate_process(op: Op, target: Target) -> OpEstimate | None:
     )
 
 
-def _kept(how: Access) -> tuple[int, int, int]:
+def _step(op: Linear, how: Absorbed) -> Step:
+    """Of a layer that has a packet at a time to choose from."""
+    outputs, inputs = len(op.matrix), channels(how.packed)
+    if isinstance(op, SparseDense):
+        dealt = how.entries(op)
+        count = dealt.multipliers
+        entry = op.weight.format.width + index_bits(inputs) + index_bits(outputs)
+        return Step(count, entry, count, inputs, outputs, count // dealt.side_by_side, outputs)
+    count, bits = inputs * outputs // how.steps(op), op.weight.format.width
+    whole = max(1, inputs // how.steps(op))
+    return Step(count, bits, whole, inputs // whole, max(1, how.steps(op) // inputs), levels(whole + 1), outputs)
+
+
+def _kept(how: Access, op: Op) -> tuple[int, int, int]:
     """How many lines a process keeps, of how many packets, of how many bits."""
-    if not isinstance(how, Windowed) or len(how.window.axes) < 2:
-        return 0, 0, 0
-    rows, columns = how.window.axes
-    assert isinstance(rows, Sliding)
-    return rows.span - 1, columns.size, channels(how.x) * how.x.format.width
+    match how:
+        case Windowed(x, Window((Sliding() as rows, columns))):
+            return rows.span - 1, columns.size, channels(x) * x.format.width
+        case Gathered():
+            return 1, packets(op.inputs[0]), channels(op.output) * op.output.format.width
+        case Picked(x):
+            return 1, packets(x), channels(x) * x.format.width
+        case _:
+            return 0, 0, 0

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from compress.fixed import Codes
 from export.emulation.emulator import Emulator, MissingHeadersError, Numbers
 from export.ir import Const, Graph, GraphError
-from export.ops import Conv, Dense, Input, SparseDense
+from export.ops import Conv, Dense, Input, Sparse
 
 #: Samples compared at a time, and codes of all their tensors: what bounds the memory of a check.
 CHUNK, CODES = 4096, 1 << 24
@@ -98,18 +98,19 @@ def mutate(graph: Graph, *codes: Codes) -> tuple[Graph, str]:
     """
     traced = graph.trace(*codes)
     for op in reversed(graph.ops):
-        if not isinstance(op, Conv | Dense | SparseDense):
+        if not isinstance(op, Conv | Dense | Sparse):
             continue
-        uses = np.count_nonzero(op.operands(traced[op.x.name])[:, 0], axis=(0, 1))
-        sparse = isinstance(op, SparseDense)
-        columns = np.asarray(op.rows, dtype=int) if isinstance(op, SparseDense) else np.arange(len(uses))
+        by_group = np.count_nonzero(op.operands(traced[op.x.name]), axis=(0, 2))
+        uses, sparse = by_group[0], isinstance(op, Sparse)
+        if isinstance(op, Sparse):
+            uses = by_group[np.array(op.cols, dtype=int) * len(by_group) // len(op.bias.codes), list(op.rows)]
         # The heaviest bit below the sign: it outlives whatever rounding follows.
         bit = max(0, op.weight.format.width - 1 - op.weight.format.signed)
-        for k in np.argsort(-uses[columns], kind="stable").tolist():
+        for k in np.argsort(-uses, kind="stable").tolist():
             place = (k,) if sparse else (0, *map(int, np.unravel_index(k, op.weight.shape[1:])))
             flipped = op.weight.codes.copy()
             flipped[place] ^= 1 << bit
-            if uses[columns[k]] and not (sparse and flipped[place] == 0):
+            if uses[k] and not (sparse and flipped[place] == 0):
                 broken = dataclasses.replace(op, weight=Const(flipped, op.weight.format))
                 mutant = dataclasses.replace(graph, ops=tuple(broken if each is op else each for each in graph.ops))
                 return mutant, f"bit {bit} of {op.name}.weight{list(place)}"

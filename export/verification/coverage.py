@@ -193,4 +193,4 @@ class _Search:
 def _work(op: Op) -> int:
     """About how many numbers one sample takes to compute."""
     weight = op.constants.get("weight")
-    return op.output.size if weight is None else weight.codes.size * max(1, op.output.size // weight.shape[0])
+    return op.output.size if weight is None else weight.codes.size * max(1, op.output.size // max(1, weight.shape[0]))

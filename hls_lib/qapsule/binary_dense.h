@@ -24,7 +24,7 @@ class signs {
         QAPSULE_UNROLLED(inputs)
         for (int i = 0; i < N; ++i) {
             QAPSULE_UNROLL
-            const X sign = X((weight[i / 32] >> i % 32) & 1u);
+            const X sign = X((weight[i / 32] >> unsigned(i % 32)) & 1u);
             count = select(x_[i] == sign, Count(count + unit), count);
         }
         return count;

@@ -53,64 +53,6 @@ inline const destination*& current() {
     return where;
 }
 
-template <class Out, class Element>
-inline void scatter(Out* out, const Element* codes, int size, int lanes, int live, double lsb) {
-    for (int lane = 0; lane < live; ++lane)
-        for (int i = 0; i < size; ++i) {
-            const std::int64_t code = static_cast<std::int64_t>(codes[i * lanes + lane]);
-            out[lane * size + i] = std::is_integral<Out>::value ? static_cast<Out>(code)
-                                                                : static_cast<Out>(static_cast<double>(code) * lsb);
-        }
-}
-
-/// Codes [size][lanes] to the rows of an array.
-template <class Element>
-__attribute__((noinline)) void store(const qapsule_array& to, const Element* codes, int size, int lanes) {
-    const std::int64_t offset = current()->first * size;
-    const int live = current()->live;
-    if (to.kind == QAPSULE_FLOAT32) scatter(static_cast<float*>(to.data) + offset, codes, size, lanes, live, to.lsb);
-    if (to.kind == QAPSULE_FLOAT64) scatter(static_cast<double*>(to.data) + offset, codes, size, lanes, live, to.lsb);
-    if (to.kind == QAPSULE_CODES) scatter(static_cast<std::int64_t*>(to.data) + offset, codes, size, lanes, live, 1);
-}
-
-/// What QAPSULE_TRACE becomes: hands a tensor out if somebody asked for it.
-template <class T, int N>
-inline void probe(int slot, const T (&array)[N]) {
-    const qapsule_array& to = current()->tensors[slot];
-    if (__builtin_expect(to.kind != QAPSULE_ABSENT, 0)) {
-        typename codes_of<T>::element buffer[N * codes_of<T>::lanes];
-        store(to, codes_of<T>::read(array, buffer), N, codes_of<T>::lanes);
-    }
-}
-
-/// `run` on `batch`, on a stack that holds `bytes` of tensors: an ordinary one, of a few megabytes, does not hold those
-/// of a large design. Small designs save themselves the thread.
-template <class Run>
-std::int32_t on_stack(std::size_t bytes, Run run, const qapsule_batch& batch) {
-    struct work {
-        Run run;
-        const qapsule_batch& batch;
-        std::int32_t result;
-        static void* start(void* it) {
-            work& self = *static_cast<work*>(it);
-            self.result = self.run(self.batch);
-            return nullptr;
-        }
-    } all = {run, batch, 0};
-    constexpr std::size_t megabyte = 1 << 20;
-    if (bytes <= megabyte) return run(batch);
-    pthread_attr_t attributes;
-    pthread_t thread;
-    pthread_attr_init(&attributes);
-    // What a kernel needs beside its tensors is less than those.
-    pthread_attr_setstacksize(&attributes, (2 * bytes / megabyte + 8) * megabyte);
-    const bool started = pthread_create(&thread, &attributes, work::start, &all) == 0;
-    pthread_attr_destroy(&attributes);
-    if (!started) return run(batch);
-    pthread_join(thread, nullptr);
-    return all.result;
-}
-
 /// A square of codes, mirrored: element k of vector v becomes element v of vector k.
 template <class Element, int LANES>
 struct square {
@@ -142,6 +84,131 @@ struct square {
     template <int STEP, int... I>
     static typename std::enable_if<(STEP >= LANES)>::type rounds(vector (&)[LANES], indices<I...>) {}
 };
+
+/// Codes [size][lanes] to the rows of `live` lanes.
+template <class Out, class Element>
+inline void scatter(Out* out, const Element* codes, int size, int lanes, int live, double lsb) {
+    for (int lane = 0; lane < live; ++lane)
+        for (int i = 0; i < size; ++i) {
+            const std::int64_t code = static_cast<std::int64_t>(codes[i * lanes + lane]);
+            out[lane * size + i] = std::is_integral<Out>::value ? static_cast<Out>(code)
+                                                                : static_cast<Out>(static_cast<double>(code) * lsb);
+        }
+}
+
+/// The rows of all lanes at once; false where the codes are none that squares are made of.
+template <class Element, int LANES, bool THERE_ARE = LANES != 1 && std::is_same<Element, std::int32_t>::value>
+struct squares {
+    template <class Out>
+    static bool scatter(Out*, const Element*, int, double) {
+        return false;
+    }
+};
+template <int LANES>
+struct squares<std::int32_t, LANES, true> {
+    using tile = square<std::int32_t, LANES>;
+
+    template <class Out>
+    static bool scatter(Out* out, const std::int32_t* codes, int size, double lsb) {
+        const Out unit = std::is_integral<Out>::value ? Out(1) : static_cast<Out>(lsb);
+        if (size < LANES) {
+            one<false>(out, codes, size, size, unit);
+            return true;
+        }
+        // The last square of a row lies over the one before it.
+        for (int done = 0; done < size; done += LANES) {
+            const int first = done + LANES <= size ? done : size - LANES;
+            one<true>(out + first, codes + first * LANES, size, LANES, unit);
+        }
+        return true;
+    }
+
+  private:
+    /// `width` elements of each row. A square that is wider than the rows lies over the next row, which comes later.
+    template <bool WHOLE, class Out>
+    static void one(Out* out, const std::int32_t* codes, int size, int width, Out unit) {
+        using numbers = typename detail::lanes<Out, LANES>::type;
+        typename tile::vector rows[LANES];
+        for (int i = 0; i < LANES; ++i) {
+            rows[i] = typename tile::vector{};
+            if (WHOLE || i < width) __builtin_memcpy(&rows[i], codes + i * LANES, sizeof rows[i]);
+        }
+        tile::transpose(rows);
+        for (int lane = 0; lane < LANES; ++lane) {
+            const numbers values = __builtin_convertvector(rows[lane], numbers) * unit;
+            Out* const row = out + lane * size;
+            if (WHOLE || lane * size + LANES <= LANES * size) {
+                __builtin_memcpy(row, &values, sizeof values);
+            } else {
+                for (int i = 0; i < width; ++i) row[i] = values[i];
+            }
+        }
+    }
+};
+
+template <int LANES, class Out, class Element>
+inline void scatter_rows(Out* out, const Element* codes, int size, double lsb) {
+    const int live = current()->live;
+    out += current()->first * size;
+    if (live == LANES && squares<Element, LANES>::scatter(out, codes, size, lsb)) return;
+    scatter(out, codes, size, LANES, live, lsb);
+}
+
+/// Codes [size][LANES] to the rows of an array.
+template <int LANES, class Element>
+__attribute__((noinline)) void store(const qapsule_array& to, const Element* codes, int size) {
+    if (to.kind == QAPSULE_FLOAT32) scatter_rows<LANES>(static_cast<float*>(to.data), codes, size, to.lsb);
+    if (to.kind == QAPSULE_FLOAT64) scatter_rows<LANES>(static_cast<double*>(to.data), codes, size, to.lsb);
+    if (to.kind == QAPSULE_CODES) scatter_rows<LANES>(static_cast<std::int64_t*>(to.data), codes, size, 1);
+}
+
+/// What QAPSULE_TRACE becomes: hands a tensor out if somebody asked for it.
+template <class T, int N>
+inline void probe(int slot, const T (&array)[N]) {
+    const qapsule_array& to = current()->tensors[slot];
+    if (__builtin_expect(to.kind != QAPSULE_ABSENT, 0)) {
+        typename codes_of<T>::element buffer[N * codes_of<T>::lanes];
+        store<codes_of<T>::lanes>(to, codes_of<T>::read(array, buffer), N);
+    }
+}
+
+/// `run` on `batch`, on a stack that holds `bytes` of tensors: an ordinary one, of a few megabytes, does not hold those
+/// of a large design. Small designs save themselves the thread.
+template <class Run>
+std::int32_t on_stack(std::size_t bytes, Run run, const qapsule_batch& batch) {
+    struct work {
+        Run run;
+        const qapsule_batch& batch;
+        std::int32_t result;
+        static void* start(void* it) {
+            work& self = *static_cast<work*>(it);
+            self.result = self.run(self.batch);
+            return nullptr;
+        }
+    } all = {run, batch, 0};
+    constexpr std::size_t megabyte = 1 << 20;
+    if (bytes <= megabyte) return run(batch);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    // What a kernel needs beside its tensors is less than those.
+    pthread_attr_setstacksize(&attributes, (2 * bytes / megabyte + 8) * megabyte);
+    const bool started = pthread_create(&thread, &attributes, work::start, &all) == 0;
+    pthread_attr_destroy(&attributes);
+    if (!started) return run(batch);
+    pthread_join(thread, nullptr);
+    return all.result;
+}
+
+/// Whether a comparison held in any lane.
+template <class Mask>
+inline bool any(const Mask& held) {
+    std::uint64_t parts[sizeof held / sizeof(std::uint64_t)];
+    __builtin_memcpy(parts, &held, sizeof held);
+    std::uint64_t all = 0;
+    for (const std::uint64_t part : parts) all |= part;
+    return all != 0;
+}
 
 /// Walks over a batch, LANES samples at a time.
 template <int LANES>
@@ -191,7 +258,7 @@ class walk {
         const Real* rows[LANES];
         find<N>(data, rows);
         constexpr bool in_tiles = fast::exact && sizeof(typename codes::element) == sizeof(std::int32_t);
-        const int done = tiles<in_tiles ? N / LANES : 0, fast>::fill(rows, x, refused_);
+        const int done = tiles<in_tiles && N >= LANES ? N : 0, fast>::fill(rows, x, refused_);
         for (int i = done; i < N; ++i) {
             typename codes::element column[LANES];
             for (int lane = 0; lane < LANES; ++lane)
@@ -236,14 +303,14 @@ class walk {
     struct column {
         template <class Encoder, class Real>
         static void encode(const Real (&values)[LANES], std::int64_t (&found)[LANES], bool& refused) {
-            typename Fast::integers bad{};
+            typename Fast::reals doubt{};
             for (int lane = 0; lane < LANES; lane += Fast::lanes) {
                 typename Fast::reals part;
                 __builtin_memcpy(&part, values + lane, sizeof part);
-                const typename Fast::codes made = Fast::apply(part, bad);
+                const typename Fast::codes made = Fast::apply(part, doubt);
                 for (int k = 0; k < Fast::lanes; ++k) found[lane + k] = made[k];
             }
-            for (int k = 0; k < Fast::lanes; ++k) refused |= bad[k] != 0;
+            refused |= any(doubt != 0);
         }
     };
     template <class Fast>
@@ -254,13 +321,15 @@ class walk {
         }
     };
 
-    /// The first TILES squares of LANES features by LANES samples. Returns how many features that are.
-    template <int TILES, class Fast>
+    /// N features in squares of LANES features by LANES samples. Returns how many features that are.
+    template <int N, class Fast>
     struct tiles {
         template <class Real, class T>
         static int fill(const Real* const (&rows)[LANES], T* x, bool& refused) {
-            typename Fast::integers bad{};
-            for (int i = 0; i < TILES * LANES; i += LANES) {
+            typename Fast::reals doubt{};
+            for (int done = 0; done < N; done += LANES) {
+                // The last square lies over the one before it.
+                const int i = done + LANES <= N ? done : N - LANES;
                 typename square<std::int32_t, LANES>::vector tile[LANES];
                 for (int lane = 0; lane < LANES; ++lane) {
                     typename Fast::codes parts[sizeof(tile[0]) / sizeof(typename Fast::codes)];
@@ -268,16 +337,16 @@ class walk {
                     for (typename Fast::codes& part : parts) {
                         typename Fast::reals values;
                         __builtin_memcpy(&values, from, sizeof values);
-                        part = Fast::apply(values, bad);
+                        part = Fast::apply(values, doubt);
                         from += Fast::lanes;
                     }
                     __builtin_memcpy(&tile[lane], parts, sizeof parts);
                 }
                 square<std::int32_t, LANES>::transpose(tile);
-                __builtin_memcpy(&x[i], tile, sizeof tile);
+                for (int k = 0; k < LANES; ++k) __builtin_memcpy(&x[i + k], &tile[k], sizeof tile[k]);
             }
-            for (int lane = 0; lane < Fast::lanes; ++lane) refused |= bad[lane] != 0;
-            return TILES * LANES;
+            refused |= any(doubt != 0);
+            return N;
         }
     };
     template <class Fast>

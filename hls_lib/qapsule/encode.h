@@ -86,19 +86,12 @@ struct encoder_in_lanes<encoder<W, FRAC, S, Q, O>, Real, LANES> {
     static constexpr bool in_range = is_float ? W - S <= 23 && FRAC >= 0 && FRAC <= 100 : W - S <= 30 && FRAC <= 900;
     static constexpr bool exact = LANES > 1 && O != WRAP && FRAC >= -900 && in_range;
 
-    /// `refused` is not 0 in the lanes that have no code.
-    static codes apply(reals values, integers& refused) {
+    /// `doubt` is no longer 0 in the lanes that had no code: what comes of NaN and infinity times zero stays NaN.
+    static codes apply(reals values, reals& doubt) {
         const reals scaled = values * scale;
-        if (is_float)
-            refused |= values - values != 0;
-        else
-            refused |= (scaled - scaled != 0) | ((scaled == 0) ^ (values == 0));
-        // One unit outside the range decides like any number beyond it. In this order NaN becomes a number.
-        reals near = scaled < Real(highest + 1) ? scaled : reals{} + Real(highest + 1);
-        near = near > Real(lowest - 1) ? near : reals{} + Real(lowest - 1);
-        const integers whole = __builtin_convertvector(near, integers);
-        const integers code = nearest(whole, near - __builtin_convertvector(whole, reals));
-        return __builtin_convertvector(inside(code), codes);
+        doubt += (is_float ? values : scaled) * 0;
+        if (!is_float && FRAC < 0) doubt += __builtin_convertvector((scaled == 0) ^ (values == 0), reals);
+        return __builtin_convertvector(by_sum ? summed(scaled) : compared(scaled), codes);
     }
 
   private:
@@ -107,8 +100,32 @@ struct encoder_in_lanes<encoder<W, FRAC, S, Q, O>, Real, LANES> {
     static constexpr integer highest = exact ? (integer(1) << (exact ? W - S : 0)) - 1 : 0;
     static constexpr integer lowest = symmetric ? -highest : S ? -highest - 1 : 0;
 
+    /// Reals from 2^(digits - 1) to 2^digits lie one unit apart: a sum in there is rounded to nearest, ties to even, and
+    /// its bits count units. So they do, in steps of any size but in order, wherever else the sum may lie; below zero
+    /// they are negative.
+    static constexpr int digits = is_float ? 24 : 53;
+    static constexpr bool by_sum = Q == RND_CONV && W - S <= digits - 2;
+    static constexpr integer origin = ((is_float ? integer(126) : integer(1022)) + digits << (digits - 1)) +
+                                      (integer(1) << (digits - 2));
+
+    static integers summed(reals scaled) {
+        const reals sum = scaled + static_cast<Real>(detail::power_of_two(digits - 1) * 1.5);
+        return within(reinterpret_cast<integers>(sum), origin + lowest, origin + highest, origin) - origin;
+    }
+    static integers compared(reals scaled) {
+        // One unit outside the range decides like any number beyond it. In this order NaN becomes a number.
+        reals near = scaled < Real(highest + 1) ? scaled : reals{} + Real(highest + 1);
+        near = near > Real(lowest - 1) ? near : reals{} + Real(lowest - 1);
+        return within(nearest(near, __builtin_convertvector(near, integers)), lowest, highest, 0);
+    }
+    static integers within(integers code, integer low, integer high, integer zero) {
+        if (O == SAT_ZERO) return (code > high) | (code < low) ? integers{} + zero : code;
+        code = code > high ? integers{} + high : code;
+        return code < low ? integers{} + low : code;
+    }
     /// A comparison is -1 where it holds.
-    static integers nearest(integers whole, reals rest) {
+    static integers nearest(reals near, integers whole) {
+        const reals rest = near - __builtin_convertvector(whole, reals);
         constexpr Real half = Real(0.5);
         if (Q == TRN) return whole + (rest < 0);
         if (Q == TRN_ZERO) return whole;
@@ -118,11 +135,6 @@ struct encoder_in_lanes<encoder<W, FRAC, S, Q, O>, Real, LANES> {
         const integers up = (rest > half) | ((rest == half) & tie_up);
         const integers down = (rest < -half) | ((rest == -half) & tie_down);
         return whole - up + down;
-    }
-    static integers inside(integers code) {
-        if (O == SAT_ZERO) return (code > highest) | (code < lowest) ? integers{} : code;
-        code = code > highest ? integers{} + highest : code;
-        return code < lowest ? integers{} + lowest : code;
     }
 };
 

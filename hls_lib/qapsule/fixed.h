@@ -270,5 +270,6 @@ Y look_up(const E (&entries)[CODES], const fixed<W, I, S, Q, O, L>& x) {
 }  // namespace qapsule
 
 #include "bits.h"
+#include "sparse_lanes.h"
 
 #endif  // QAPSULE_FIXED_H

@@ -62,6 +62,9 @@
 /// The elements along dimension `axis` are read together, as one wide memory word.
 #define QAPSULE_RESHAPE(array, axis) QAPSULE_PRAGMA(HLS ARRAY_RESHAPE variable = array complete dim = axis)
 #if defined(__VITIS_HLS__)
+/// The array is a memory of this kind, ROM_1P or RAM_1P, made of BRAM or LUTRAM.
+#define QAPSULE_STORAGE(array, kind, made_of) \
+    QAPSULE_PRAGMA(HLS BIND_STORAGE variable = array type = kind impl = made_of)
 /// As QAPSULE_PIPELINE, between streams: what is under way goes on while nothing comes in. Elsewhere it waits, and FIFOs
 /// must hold what comes in meanwhile.
 #define QAPSULE_FLOW(ii) QAPSULE_PRAGMA(HLS PIPELINE II = ii style = frp)
@@ -70,6 +73,7 @@
 /// The stream is a FIFO with room for `places` packets.
 #define QAPSULE_FIFO(stream, places) QAPSULE_PRAGMA(HLS STREAM variable = stream depth = places)
 #else
+#define QAPSULE_STORAGE(array, kind, made_of) QAPSULE_PRAGMA(HLS RESOURCE variable = array core = kind##_##made_of)
 #define QAPSULE_FLOW(ii) QAPSULE_PIPELINE(ii)
 #define QAPSULE_PACK(array) QAPSULE_PRAGMA(HLS DATA_PACK variable = array)
 // Unless told so, Vivado HLS makes a FIFO for every field.
@@ -85,6 +89,7 @@
 #define QAPSULE_PARTITION(array, axis)
 #define QAPSULE_INDEPENDENT(array)
 #define QAPSULE_RESHAPE(array, axis)
+#define QAPSULE_STORAGE(array, kind, made_of)
 #define QAPSULE_PACK(array)
 #define QAPSULE_FIFO(stream, places)
 #endif

@@ -82,6 +82,36 @@ void assemble(tap<W, Index>& entry, const Word (&words)[2]) {
     restore(entry.weight, words[1]);
 }
 
+/// How many words an entry of a table is.
+template <class T>
+struct fields {
+    enum : int { count = 1 };
+};
+template <class W, class Row, class Col>
+struct fields<coo<W, Row, Col> > {
+    enum : int { count = 3 };
+};
+template <class W, class Index>
+struct fields<tap<W, Index> > {
+    enum : int { count = 2 };
+};
+
+/// How many words of a bus a code is.
+template <class Word>
+struct on_bus {
+    enum : int { words = sizeof(Word) > sizeof(unsigned int) ? 2 : 1 };
+};
+
+/// Word number `part` of an entry, as it comes from the bus: the lower half of a code before the upper one.
+template <class Word, int FIELDS>
+void collect(Word (&codes)[FIELDS], int part, unsigned int word) {
+    QAPSULE_INLINE
+    constexpr int words = on_bus<Word>::words;
+    const unsigned long long bits = word;
+    Word& code = codes[part / words];
+    code = static_cast<Word>(part % words == 0 ? bits : code | bits << 32U);
+}
+
 }  // namespace detail
 
 /// table[i] = what two of the three copies of its words say.
@@ -89,6 +119,9 @@ template <class T, class Word, int N, int FIELDS>
 detail::plain<T> vote(const volatile Word (&a)[N][FIELDS], const volatile Word (&b)[N][FIELDS],
                       const volatile Word (&c)[N][FIELDS], T (&table)[N]) {
     QAPSULE_INLINE
+    QAPSULE_PARTITION(a, 0)
+    QAPSULE_PARTITION(b, 0)
+    QAPSULE_PARTITION(c, 0)
     QAPSULE_UNROLLED(entries)
     for (int i = 0; i < N; ++i) {
         QAPSULE_UNROLL
@@ -104,6 +137,9 @@ void vote(const volatile Word (&a)[N][FIELDS], const volatile Word (&b)[N][FIELD
           const volatile Word (&c)[N][FIELDS], T (&table)[ROWS][COLUMNS]) {
     static_assert(N == ROWS * COLUMNS, "qapsule::vote: the copies must have an entry for each of the table");
     QAPSULE_INLINE
+    QAPSULE_PARTITION(a, 0)
+    QAPSULE_PARTITION(b, 0)
+    QAPSULE_PARTITION(c, 0)
     QAPSULE_UNROLLED(rows)
     for (int row = 0; row < ROWS; ++row) {
         QAPSULE_UNROLL
@@ -141,6 +177,85 @@ void load(const Word (&words)[N][FIELDS], T (&table)[ROWS][COLUMNS]) {
         for (int column = 0; column < COLUMNS; ++column) {
             QAPSULE_UNROLL
             detail::assemble(table[row][column], words[row * COLUMNS + column]);
+        }
+    }
+}
+
+/// table[i] = what the words on a bus say from word `FIRST` on, one of them per cycle. A `Word` holds any of the codes.
+template <int FIRST, class Word, class T, int N>
+detail::plain<T> reload(const unsigned int* bus, T (&table)[N]) {
+    constexpr int parts = detail::fields<T>::count * detail::on_bus<Word>::words;
+    Word codes[detail::fields<T>::count] = {};
+    QAPSULE_PARTITION(codes, 0)
+    int part = 0;
+    int i = 0;
+    QAPSULE_PIPELINED(words, 1)
+    for (int at = FIRST; at < FIRST + N * parts; ++at) {
+        QAPSULE_PIPELINE(1)
+        detail::collect(codes, part, bus[at]);
+        ++part;
+        if (part == parts) {
+            detail::assemble(table[i], codes);
+            part = 0;
+            ++i;
+        }
+    }
+}
+
+/// The same for a table of rows. Each is written at once: where a row is one word of a memory, an entry cannot be.
+template <int FIRST, class Word, class T, int ROWS, int COLUMNS>
+void reload(const unsigned int* bus, T (&table)[ROWS][COLUMNS]) {
+    constexpr int parts = detail::fields<T>::count * detail::on_bus<Word>::words;
+    Word codes[detail::fields<T>::count] = {};
+    QAPSULE_PARTITION(codes, 0)
+    T line[COLUMNS];
+    QAPSULE_PARTITION(line, 0)
+    int part = 0;
+    int column = 0;
+    int row = 0;
+    QAPSULE_PIPELINED(words, 1)
+    for (int at = FIRST; at < FIRST + ROWS * COLUMNS * parts; ++at) {
+        QAPSULE_PIPELINE(1)
+        detail::collect(codes, part, bus[at]);
+        ++part;
+        if (part == parts) {
+            detail::assemble(line[column], codes);
+            part = 0;
+            ++column;
+        }
+        if (column == COLUMNS) {
+            QAPSULE_UNROLLED(columns)
+            for (int k = 0; k < COLUMNS; ++k) {
+                QAPSULE_UNROLL
+                table[row][k] = line[k];
+            }
+            column = 0;
+            ++row;
+        }
+    }
+}
+
+/// The same for one of several copies, which holds codes.
+template <int FIRST, class Word, int N, int FIELDS>
+void reload_copy(const unsigned int* bus, volatile Word (&copy)[N][FIELDS]) {
+    constexpr int parts = FIELDS * detail::on_bus<Word>::words;
+    Word codes[FIELDS] = {};
+    QAPSULE_PARTITION(codes, 0)
+    int part = 0;
+    int i = 0;
+    QAPSULE_PIPELINED(words, 1)
+    for (int at = FIRST; at < FIRST + N * parts; ++at) {
+        QAPSULE_PIPELINE(1)
+        detail::collect(codes, part, bus[at]);
+        ++part;
+        if (part == parts) {
+            QAPSULE_UNROLLED(fields)
+            for (int k = 0; k < FIELDS; ++k) {
+                QAPSULE_UNROLL
+                copy[i][k] = codes[k];
+            }
+            part = 0;
+            ++i;
         }
     }
 }

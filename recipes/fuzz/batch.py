@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +52,15 @@ class _Batch(ctypes.Structure):
     )
 
 
+#: Nearly all that a network costs is the compiler's time, and it runs a few samples only.
+_FLAGS = ("-std=c++14", "-O0", "-march=native", "-w", "-Wno-psabi", "-DNDEBUG", "-fno-exceptions", "-shared", "-fPIC")
+
+
 class Batch:
-    """``graphs``, each with a name of its own, compiled together for ``backend``. Raises CompilationError."""
+    """``graphs``, each with a name of its own, compiled together for ``backend``. Raises CompilationError.
+
+    The constants of those that ``tmr`` names are stored three times behind a voter.
+    """
 
     def __init__(
         self,
@@ -62,13 +69,14 @@ class Batch:
         folder: Path,
         include: Path | None = None,
         io: Io = Io.PARALLEL,
+        tmr: Collection[str] = (),
     ) -> None:
         self._graphs = {graph.name: graph for graph in graphs}
         assert len(self._graphs) == len(graphs)
         shared: dict[str, str] = {}  # headers that must be read outside of every namespace
         designs = []
         for graph in graphs:
-            files = backend.render(graph, io=io).files
+            files = backend.render(graph, io=io, tmr=graph.name in tmr).files
             for path, text in files.items():
                 place = folder / graph.name / path
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -82,8 +90,7 @@ class Batch:
         source, library = folder / "batch.cpp", folder / "batch.so"
         source.write_text("\n".join(["#include <cstdint>", *shared.values(), *designs]))
         search = [f"-I{folder}", *(["-isystem", str(include)] if include else [])]
-        flags = ["-std=c++14", "-O1", "-march=native", "-w", "-DNDEBUG", "-fno-exceptions", "-shared", "-fPIC"]
-        command = ["g++", *flags, *search, str(source)]
+        command = ["g++", *_FLAGS, *search, str(source)]
         done = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
         if done.returncode != 0:
             raise CompilationError(done.stderr[:3000])

@@ -20,31 +20,41 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from compress.checkpoint import write_bytes
-from export.backend import Backend
-from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
-from export.emulation.vendor_headers import ac_include, ap_include
-from export.streams.access import Io
-from recipes.fuzz.batch import Batch, CompilationError
-from recipes.fuzz.case import Case, Disagreement, Refused, draw, in_python, traces_differ
+from export.backend import BackendError
+from export.ir import GraphError
+from recipes.fuzz.case import Case, Disagreement, Refused, draw, in_python
 from recipes.fuzz.coverage import features
+from recipes.fuzz.designs import compiled
+from recipes.fuzz.projects import TARGETS, BenchError, NotHere, bench, drawn_project
 
 ACCOUNT, FINDS = "campaign.json", "finds"
+
+#: What an unrolled layer refuses reloadable weights with; any other error of a graph that was compared is a find.
+_WIRED = "is wired for the weights"
+
+_COUNTED = ("refused", "features", "compared", "skipped")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """``together`` networks make a group; of each, one in ``ap_every`` is compiled with Xilinx's slow headers too."""
+    """``together`` networks make a group.
+
+    Of each, one in ``ap_every`` is compiled with Xilinx's slow headers too. Of all networks about one in
+    ``bench_every`` becomes the project of a backend, any of them, whose own test bench is run.
+    """
 
     networks: int
     seed: int = 0
-    together: int = 20
+    together: int = 60
     ap_every: int = 4
+    bench_every: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("networks", "together", "ap_every"):
+        for name in ("networks", "together", "ap_every", "bench_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -65,36 +75,48 @@ class Account:
     refused: Counter[str] = field(default_factory=Counter)
     features: Counter[str] = field(default_factory=Counter)
     compared: Counter[str] = field(default_factory=Counter)  # networks by what was compared
+    skipped: Counter[str] = field(default_factory=Counter)  # projects by what they need and was not there
     finds: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, other: Account) -> None:
         self.groups += other.groups
         self.networks += other.networks
-        for mine, theirs in ((self.refused, other.refused), (self.features, other.features)):
-            mine.update(theirs)
-        self.compared.update(other.compared)
+        for name in _COUNTED:
+            getattr(self, name).update(getattr(other, name))
         self.finds += other.finds
 
     def plain(self) -> dict[str, Any]:
-        counted = {name: dict(sorted(getattr(self, name).items())) for name in ("refused", "features", "compared")}
+        counted = {name: dict(sorted(getattr(self, name).items())) for name in _COUNTED}
         return {"groups": self.groups, "networks": self.networks, **counted, "finds": self.finds}
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> Account:
-        counted = {name: Counter(content[name]) for name in ("refused", "features", "compared")}
+        counted = {name: Counter(content[name]) for name in _COUNTED}
         return cls(groups=content["groups"], networks=content["networks"], finds=list(content["finds"]), **counted)
 
 
 def fuzz(
-    campaign: Campaign, out: Path, *, resume: bool = False, workers: int | None = None, progress: bool = True
+    campaign: Campaign,
+    out: Path,
+    *,
+    resume: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+    standins: Path | None = None,
 ) -> Account:
-    """Run it, or what is left of it. Raises ``ValueError`` where ``out`` holds another, or one not to be resumed."""
+    """Run it, or what is left of it. Raises ``ValueError`` where ``out`` holds another, or one not to be resumed.
+
+    ``standins`` is the folder of what stands in for vendors' headers that are not public
+    (:mod:`recipes.fuzz.projects`); without it projects that need them are counted as skipped.
+    """
     account = _begun(campaign, out, resume)
     left = range(account.groups, campaign.groups)
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=campaign.networks, initial=account.networks, desc="fuzz", unit="net", disable=not progress)
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool, bar:
-        for seen in pool.map(_group, [(campaign, group, out / FINDS) for group in left]):
+    # A library once loaded stays: a worker is replaced before it holds many.
+    processes = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, max_tasks_per_child=12)
+    with processes as pool, bar:
+        for seen in pool.map(_group, [(campaign, group, out / FINDS, standins) for group in left]):
             account.add(seen)
             _write(campaign, account, out)
             bar.update(seen.networks)
@@ -102,15 +124,16 @@ def fuzz(
     return account
 
 
-def replay(files: Sequence[Path]) -> list[Disagreement]:
+def replay(files: Sequence[Path], standins: Path | None = None) -> list[Disagreement]:
     """Compare finds again, in everything but torch. An empty list: all that was found is mended."""
     cases = [Case.loaded(json.loads(file.read_text())) for file in files]
     found: list[Disagreement] = []
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
             found += in_python(case)
-            for _, differing in compiled([case], Path(folder), ap_every=1):
+            for _, differing in compiled([case], Path(folder), every=1):
                 found += differing
+            found += _benched(case, 1, standins, Account())
     return found
 
 
@@ -132,9 +155,9 @@ def _write(campaign: Campaign, account: Account, out: Path) -> None:
     write_bytes(out / ACCOUNT, json.dumps(content, indent=1).encode())
 
 
-def _group(task: tuple[Campaign, int, Path]) -> Account:
+def _group(task: tuple[Campaign, int, Path, Path | None]) -> Account:
     """One group by itself."""
-    campaign, group, finds = task
+    campaign, group, finds, standins = task
     seen = Account(groups=1)
     cases: list[Case] = []
     for number in campaign.numbers(group):
@@ -162,6 +185,8 @@ def _group(task: tuple[Campaign, int, Path]) -> Account:
         for networks, differing in compiled(cases, Path(folder), campaign.ap_every):
             seen.compared.update(networks)
             found += [(by_name[each.case], each) for each in differing]
+    for case in cases:
+        found += [(case, each) for each in _benched(case, campaign.bench_every, standins, seen)]
     for case, disagreement in found:
         seen.finds.append(disagreement.plain())
         content = {**case.dumped(), "disagreement": disagreement.plain(), "campaign": asdict(campaign)}
@@ -169,32 +194,29 @@ def _group(task: tuple[Campaign, int, Path]) -> Account:
     return seen
 
 
-def compiled(cases: list[Case], folder: Path, ap_every: int) -> Iterator[tuple[dict[str, int], list[Disagreement]]]:
-    """What differs between graphs and the C++ of each number type, and how many were compared."""
-    designs: list[tuple[Backend, list[Case], Path | None, str]] = [(EMULATOR, cases, None, "graph and own C++")]
-    if (ac := ac_include()) is not None:
-        designs.append((EMULATOR_AC, cases, ac, "graph and C++ with ac_fixed"))
-    if (ap := ap_include()) is not None:
-        designs.append((EMULATOR_AP, cases[::ap_every], ap, "graph and C++ with ap_fixed"))
-    for backend, some, include, between in designs:
-        for io in Io:
-            group = [case for case in some if case.io is io]
-            if group:
-                what, place = f"{between}, {io.value}", folder / backend.name / io.value
-                yield {what: len(group)}, list(_differing(group, backend, io, place, include, what))
-
-
-def _differing(
-    cases: list[Case], backend: Backend, io: Io, folder: Path, include: Path | None, between: str
-) -> Iterator[Disagreement]:
-    try:
-        batch = Batch([case.graph for case in cases], backend, folder, include, io)
-    except CompilationError as error:
-        if len(cases) == 1:
-            yield Disagreement(cases[0].name, between, f"does not compile: {str(error)[:2000]}")
-            return
-        for number, case in enumerate(cases):  # find out which
-            yield from _differing([case], backend, io, folder / str(number), include, between)
+def _benched(case: Case, every: int, standins: Path | None, seen: Account) -> Iterator[Disagreement]:
+    """What the bench of a project says, for about one case in ``every``."""
+    if case.salt is None:
         return
-    for case in cases:
-        yield from traces_differ(case, between, batch.trace(case.graph.name, case.values))
+    rng = np.random.default_rng(case.salt)
+    if rng.random() * every >= 1:
+        return
+    backend = TARGETS[rng.integers(len(TARGETS))]
+    what = f"the bench of {backend.name}"
+    try:
+        project, options = drawn_project(rng, case.graph, backend, case.io, tmr=case.tmr, vectors=case.values)
+        with tempfile.TemporaryDirectory() as folder:
+            bench(project, Path(folder) / case.name, standins)
+    except NotHere as missing:
+        seen.skipped[f"{what}, {missing}"] += 1
+    except BackendError:
+        seen.refused[what] += 1
+    except Exception as error:
+        if isinstance(error, GraphError) and _WIRED in str(error):
+            seen.refused[f"{what}, {_WIRED}"] += 1
+        else:
+            kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
+            yield Disagreement(case.name, what, f"{kind}{error}")
+    else:
+        seen.compared[what] += 1
+        seen.features.update(f"{backend.name}: {option}" for option in options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,32 @@ from numpy.typing import NDArray
 
 from compress.fixed import Codes
 from export.archive import dumped, loaded
+from export.frontends.precision import Precision
 from export.frontends.torch import lower
-from export.ir import Graph, GraphError, Op
-from export.ops.linear import SparseDense, SumOfProducts
-from export.ops.reuse import legal_reuse_factors
+from export.ir import Graph, GraphError
 from export.passes import steps
 from export.streams.access import Io
+from recipes.fuzz.choices import chosen
 from recipes.fuzz.graphs import random_graph, random_inputs
 from recipes.fuzz.modules import has_power_of_two_scales, random_module
+from recipes.fuzz.planes import random_plane
 from recipes.fuzz.wirings import random_wiring
 
 SAMPLES = 40
 
+#: Where networks come from, and the share of each.
+ORIGINS = {"ops": 0.27, "planes": 0.13, "wiring": 0.26, "module": 0.34}
+
 #: What a network that hardware cannot hold is refused with; any other error is a find.
-_REFUSALS = ("no exact multiplier", "limit is 64")
+_REFUSALS = ("no exact multiplier", "limit is 64", "which is never negative")
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """``before`` is the network as drawn or lowered, ``graph`` what the passes and the user's choices make of it."""
+    """``before`` is the network as drawn or lowered, ``graph`` what the passes and the user's choices make of it.
+
+    ``between`` is what it is after each pass; ``tmr`` has its constants stored three times behind a voter.
+    """
 
     name: str
     before: Graph
@@ -38,6 +46,10 @@ class Case:
     io: Io
     codes: Codes  # of the one input: (samples, \\*shape)
     expected: NDArray[np.float64] | None = None  # the output by torch, where float64 is exact
+    tmr: bool = False
+    origin: str = "file"
+    salt: int | None = None  # of what is drawn later: whether it becomes a project, of which backend, with what options
+    between: tuple[Graph, ...] = ()
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -50,6 +62,9 @@ class Case:
             "before": json.loads(dumped(self.before)),
             "graph": json.loads(dumped(self.graph)),
             "io": self.io.value,
+            "tmr": self.tmr,
+            "origin": self.origin,
+            "salt": self.salt,
             "codes": {"shape": list(self.codes.shape), "flat": [int(code) for code in self.codes.ravel()]},
         }
 
@@ -57,7 +72,9 @@ class Case:
     def loaded(cls, content: dict[str, Any]) -> Case:
         before, graph = (loaded(json.dumps(content[side])) for side in ("before", "graph"))
         codes = np.array(content["codes"]["flat"], dtype=object).reshape(content["codes"]["shape"])
-        return cls(content["name"], before, graph, Io(content["io"]), codes)
+        tmr, between = content.get("tmr", False), tuple(steps(before)[1:])
+        later = {"tmr": tmr, "origin": content.get("origin", "file"), "salt": content.get("salt"), "between": between}
+        return cls(content["name"], before, graph, Io(content["io"]), codes, **later)
 
 
 @dataclass(frozen=True)
@@ -80,35 +97,47 @@ def draw(seed: int, number: int) -> Case:
     """Network ``number`` of a campaign: drawn op by op, or a torch module. Raises Refused; other errors are finds."""
     rng = np.random.default_rng((seed, number))
     name, expected = f"network_{number}", None
+    origin = str(rng.choice(list(ORIGINS), p=list(ORIGINS.values())))
     try:
-        if number % 2:
-            module, shape = random_wiring(rng) if number % 4 == 1 else random_module(rng)
-            before = lower(module, shape, name=name)
+        if origin in ("wiring", "module"):
+            module, shape = random_wiring(rng) if origin == "wiring" else random_module(rng)
+            before = lower(module, shape, name=name, precision=_tables(rng, module))
             (codes,) = random_inputs(rng, before, SAMPLES)
             if has_power_of_two_scales(module):
                 expected = _by_torch(module, before.inputs[0].output.format.values(codes))
         else:
-            before = replace(random_graph(rng), name=name)
+            before = random_graph(rng) if origin == "ops" else random_plane(rng, longest=6)
+            before = replace(before, name=name)
             (codes,) = random_inputs(rng, before, SAMPLES)
-        graph = _with_reuse(rng, steps(before)[-1])
+        between = steps(before)[1:]
+        graph = chosen(rng, between[-1])
     except GraphError as error:
         known = next((words for words in _REFUSALS if words in str(error)), None)
         if known is None:
             raise
         raise Refused(known) from error
-    return Case(name, before, graph, Io.STREAM if rng.random() < 0.3 else Io.PARALLEL, codes, expected)
+    io, tmr = Io.STREAM if rng.random() < 0.3 else Io.PARALLEL, bool(rng.random() < 0.1)
+    return Case(name, before, graph, io, codes, expected, tmr, origin, int(rng.integers(1 << 31)), tuple(between))
 
 
 def in_python(case: Case) -> Iterator[Disagreement]:
-    """What differs between torch, the graph, and the graph after each pass."""
+    """What differs between torch, the graph, and the graph after each pass that has changed it."""
     first = _outputs(case.before, case.codes)
     if case.expected is not None and (difference := _first(case.expected, first[0])):
         yield Disagreement(case.name, "torch and graph", difference)
-    for number, after in enumerate([*steps(case.before)[1:], case.graph], start=1):
+    stages = (case.before, *case.between, case.graph)
+    for number, (before, after) in enumerate(pairwise(stages), start=1):
+        if _is_same(before, after):
+            continue
         for one, other in zip(first, _outputs(after, case.codes), strict=True):
             if difference := _first(one, other):
                 yield Disagreement(case.name, f"the graph before and after {number} passes", difference)
                 return
+
+
+def _is_same(one: Graph, other: Graph) -> bool:
+    """Whether a pass has handed on the very ops that it was given."""
+    return one.outputs == other.outputs and [id(op) for op in one] == [id(op) for op in other]
 
 
 def traces_differ(case: Case, between: str, got: dict[str, Codes]) -> Iterator[Disagreement]:
@@ -120,8 +149,13 @@ def traces_differ(case: Case, between: str, got: dict[str, Codes]) -> Iterator[D
 
 
 def _outputs(graph: Graph, codes: Codes) -> list[NDArray[np.float64]]:
+    """The numbers that leave, by whatever scale their reader knows."""
     traced = graph.trace(codes)
-    return [tensor.format.values(traced[tensor.name]) for tensor in graph.outputs]
+    made = []
+    for tensor in graph.outputs:
+        reading, own = graph.reading(tensor), traced[tensor.name]
+        made.append(tensor.format.values(own) if reading is None else reading.numbers(own, tensor.format))
+    return made
 
 
 def _by_torch(module: Any, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,16 +166,14 @@ def _by_torch(module: Any, x: NDArray[np.float64]) -> NDArray[np.float64]:
     return made
 
 
-def _with_reuse(rng: np.random.Generator, graph: Graph) -> Graph:
-    """Some layers with a reuse factor, any legal one."""
-    ops: list[Op] = []
-    for op in graph:
-        if isinstance(op, SumOfProducts) and rng.random() < 0.4:
-            inputs, outputs = op.matrix.shape[1], op.output.shape[0]
-            legal = range(1, len(op.rows) + 1) if isinstance(op, SparseDense) else legal_reuse_factors(inputs, outputs)
-            op = replace(op, reuse_factor=int(rng.choice(legal)))
-        ops.append(op)
-    return graph.rebuilt(ops, {})
+def _tables(rng: np.random.Generator, module: Any) -> dict[str, Precision] | None:
+    """Those of a softmax, short: what the error of long ones is takes seconds to find out."""
+    from torch import nn
+
+    layers = [name for name, each in module.named_modules() if isinstance(each, nn.Softmax)]
+    return {
+        name: Precision(table_width=int(rng.integers(3, 9)), stable=bool(rng.random() < 0.7)) for name in layers
+    } or None
 
 
 def _first(expected: NDArray[Any], got: NDArray[Any]) -> str | None:

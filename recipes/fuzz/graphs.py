@@ -1,7 +1,8 @@
 """Random integer graphs, small, seeded and covering.
 
 ``random_graph`` draws ops directly, so that it reaches what no frontend writes: all 7 x 4 modes everywhere, odd
-formats, several readers and outputs. Beside it, ``random_modules`` draws what users train.
+formats, several readers and outputs. Beside it, :mod:`recipes.fuzz.planes` draws what has spatial axes, and
+:mod:`recipes.fuzz.modules` what users train.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from export.ops import (
     Threshold,
 )
 from export.ops.casts import covering
-from export.ops.reuse import legal_reuse_factors
+from export.ops.reuse import by_step, legal_reuse_factors
 from export.ops.windows import Adaptive, Sliding, Window, adaptive
 from recipes.fuzz.meetings import joined, met, moved, ranked
 
@@ -235,6 +236,12 @@ class _Draw:
             dead = (self.rng.random((n_out, 1)) < 0.4) | (self.rng.random((1, n_in)) < 0.3)
             weight = Const(np.where(dead, 0, weight.codes), weight.format)
         op = self.products("dense", x, weight, (n_out,), Dense)
+        if op.reuse_factor > 1 and self.rng.random() < 0.3:  # multipliers without any weight
+            steps = by_step(np.arange(weight.codes.size).reshape(n_out, n_in), op.reuse_factor)
+            idle = steps[:, self.rng.random(steps.shape[1]) < 0.5]
+            codes = weight.codes.copy()
+            codes.flat[idle.ravel()] = 0
+            op = replace(op, weight=(weight := Const(codes, weight.format)))
         nonzero = int(np.count_nonzero(weight.codes))
         if nonzero and self.rng.random() < 0.3:
             one = replace(op, reuse_factor=1)

@@ -38,9 +38,15 @@ from compress.layers import (
 from compress.layers.ranges import LearnedRange
 from compress.learned.frozen import FrozenActivation, FrozenLinear, finest_grid
 from compress.mask import Mask
+from compress.structure import CHANNELS, NEURONS, WEIGHTS, Structure, multipliers
+from export.ops.reuse import legal_reuse_factors
 
 _OURS = (QuantLinear, QuantConv1d, QuantConv2d, LearnedRange)
+_LEARNED = (FrozenLinear, FrozenActivation)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+#: How many are drawn so that float64 holds every number in them.
+_EXACT = 0.6
 
 
 def random_module(rng: np.random.Generator, everything: bool = True) -> tuple[nn.Module, tuple[int, ...]]:
@@ -48,10 +54,11 @@ def random_module(rng: np.random.Generator, everything: bool = True) -> tuple[nn
 
     Without ``everything`` it is a chain of fully connected layers and what belongs to them.
     """
+    exact = everything and bool(rng.random() < _EXACT)
     while True:
         torch.manual_seed(int(rng.integers(1 << 31)))
         try:
-            return _random_module(rng, everything)
+            return _random_module(rng, everything, exact)
         except UncalibratedQuantizer:
             continue
 
@@ -59,7 +66,7 @@ def random_module(rng: np.random.Generator, everything: bool = True) -> tuple[nn
 def has_power_of_two_scales(model: nn.Module) -> bool:
     """Whether float64 arithmetic holds every number in it: then the module is exact, and the graph must equal it."""
     layers = [m for m in model.modules() if is_quantized(m)]
-    ours = all(isinstance(m, _OURS) and not _has_float_scales(m.spec) for m in layers)
+    ours = all(isinstance(m, _LEARNED) or (isinstance(m, _OURS) and not _has_float_scales(m.spec)) for m in layers)
     return ours and not any(isinstance(m, (*_NORMS, nn.Softmax)) for m in model.modules())
 
 
@@ -67,10 +74,10 @@ def _has_float_scales(spec: QuantSpec) -> bool:
     return Scale.FLOAT in (spec.weight_scale, spec.activation_scale, spec.input_scale)
 
 
-def _random_module(rng: np.random.Generator, everything: bool) -> tuple[nn.Module, tuple[int, ...]]:
+def _random_module(rng: np.random.Generator, everything: bool, exact: bool) -> tuple[nn.Module, tuple[int, ...]]:
     if rng.random() < 0.2:
-        return _learned_module(rng)
-    brevitas = rng.random() < 0.3
+        return _learned_module(rng, exact)
+    brevitas = bool(rng.random() < 0.3) and not exact
     images = rng.random() < 0.2
     shape = tuple(int(n) for n in rng.integers(1, 4, size=3 if images else 1))
     if not images:
@@ -80,14 +87,14 @@ def _random_module(rng: np.random.Generator, everything: bool) -> tuple[nn.Modul
     if everything and rng.random() < 0.3:
         made = shape = tuple(int(n) for n in rng.integers(1, 6, size=int(rng.integers(2, 4))))
         for _ in range(rng.integers(1, 3)):
-            stage, made = _convolution(rng, made, brevitas)
+            stage, made = _convolution(rng, made, brevitas, exact)
             layers += [*stage, *_pool(rng, made)]
             made = _shape_behind(layers[-1], made) if isinstance(layers[-1], _POOLS) else made
         layers.append(nn.Flatten())
     elif images:
         layers.insert(int(rng.integers(0, 2)), nn.Flatten())
     n = int(np.prod(made))
-    if rng.random() < 0.1:  # signs that meet signs
+    if rng.random() < 0.25:  # signs that meet signs
         binary = QuantSpec(weight_width=1, bias_width=int(rng.integers(2, 9)), activation_width=1)
         n_out = int(rng.integers(1, 9))
         layers += [QuantHardTanh(spec=binary), QuantLinear(n, n_out, spec=binary), QuantHardTanh(spec=binary)]
@@ -96,10 +103,10 @@ def _random_module(rng: np.random.Generator, everything: bool) -> tuple[nn.Modul
     for level in range(depth):
         last = level == depth - 1
         n_out = int(rng.integers(1, 9))
-        linear = _linear(rng, n, n_out, brevitas)
+        linear = _linear(rng, n, n_out, brevitas, exact)
         _sparsify(rng, linear)
         layers.append(linear)
-        norm = rng.random() < 0.4
+        norm = bool(rng.random() < 0.4) and not exact
         if norm:
             layers.append(nn.BatchNorm1d(n_out, affine=bool(rng.random() < 0.8)))
         if rng.random() < 0.2:
@@ -107,12 +114,12 @@ def _random_module(rng: np.random.Generator, everything: bool) -> tuple[nn.Modul
         if brevitas and not last:
             layers.append(bnn.QuantReLU(bit_width=int(rng.integers(2, 7))))
         elif not last or norm or brevitas:
-            activation = _activation(rng, _spec(rng))
+            activation = _activation(rng, _spec(rng, exact))
             if rng.random() < 0.3 and isinstance(activation, QuantReLU | QuantIdentity):
                 layers.append(nn.ReLU())
             layers.append(activation)
         n = n_out
-    if everything and rng.random() < 0.1:
+    if everything and not exact and rng.random() < 0.2:
         layers += [QuantIdentity(spec=replace(_spec(rng), input_scale=Scale.POWER_OF_TWO)), nn.Softmax(dim=1)]
     model = nn.Sequential(*layers)
     x = torch.tensor(rng.normal(size=(64, *shape)) * 2, dtype=torch.float32)
@@ -127,7 +134,7 @@ def _random_module(rng: np.random.Generator, everything: bool) -> tuple[nn.Modul
 
 
 def _convolution(
-    rng: np.random.Generator, shape: tuple[int, ...], brevitas: bool
+    rng: np.random.Generator, shape: tuple[int, ...], brevitas: bool, exact: bool
 ) -> tuple[list[nn.Module], tuple[int, ...]]:
     """With any options, perhaps batch norm, an activation; and the shape that is made."""
     axes, channels = len(shape) - 1, shape[0]
@@ -149,10 +156,10 @@ def _convolution(
         options |= {"weight_bit_width": width, "weight_scaling_per_output_channel": by_channel}
         layer = theirs(channels, n_out, kernel, **options)
     else:
-        layer = ours(channels, n_out, kernel, spec=_spec(rng), **options)
+        layer = ours(channels, n_out, kernel, spec=_spec(rng, exact), **options)
     _sparsify(rng, layer)
-    act = bnn.QuantReLU(bit_width=int(rng.integers(2, 7))) if brevitas else _activation(rng, _spec(rng))
-    return [layer, *([norm(n_out)] if rng.random() < 0.3 else []), act], made
+    act = bnn.QuantReLU(bit_width=int(rng.integers(2, 7))) if brevitas else _activation(rng, _spec(rng, exact))
+    return [layer, *([norm(n_out)] if rng.random() < 0.3 and not exact else []), act], made
 
 
 def _pool(rng: np.random.Generator, shape: tuple[int, ...]) -> list[nn.Module]:
@@ -169,7 +176,7 @@ def _shape_behind(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(layer(torch.zeros(1, *shape)).shape[1:])
 
 
-def _learned_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
+def _learned_module(rng: np.random.Generator, exact: bool) -> tuple[nn.Module, tuple[int, ...]]:
     """Layers whose widths are said to have been learned: a format for each channel, or none."""
     sizes = [int(n) for n in rng.integers(1, 9, size=int(rng.integers(2, 5)))]
 
@@ -185,7 +192,7 @@ def _learned_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...
     layers: list[nn.Module] = [FrozenActivation(formats(sizes[0], signed=True), rectify=False)]
     for n_in, n_out in pairwise(sizes):
         layers.append(FrozenLinear(constants(n_out, n_in), constants(n_out) if rng.random() < 0.8 else None))
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and not exact:
             layers.append(norm := nn.BatchNorm1d(n_out))
             with torch.no_grad():
                 _unsettle(rng, norm)
@@ -194,8 +201,9 @@ def _learned_module(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...
     return nn.Sequential(*layers).eval(), (sizes[0],)
 
 
-def _spec(rng: np.random.Generator) -> QuantSpec:
-    scales = list(Scale)
+def _spec(rng: np.random.Generator, exact: bool = False) -> QuantSpec:
+    """Any; with power-of-two scales throughout if ``exact``."""
+    scales = list(Scale) if not exact else [Scale.POWER_OF_TWO] * 2
 
     def sometimes(share: float, value: Any, otherwise: Any = None) -> Any:
         return value if rng.random() < share else otherwise
@@ -240,10 +248,10 @@ _BY_AXES: tuple[tuple[Any, ...], ...] = (
 )
 
 
-def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool) -> nn.Module:
+def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool, exact: bool) -> nn.Module:
     bias = bool(rng.random() < 0.8)
     if not brevitas:
-        return QuantLinear(n_in, n_out, bias=bias, spec=_spec(rng))
+        return QuantLinear(n_in, n_out, bias=bias, spec=_spec(rng, exact))
     return bnn.QuantLinear(
         n_in,
         n_out,
@@ -254,13 +262,27 @@ def _linear(rng: np.random.Generator, n_in: int, n_out: int, brevitas: bool) -> 
 
 
 def _sparsify(rng: np.random.Generator, linear: Any) -> None:
-    """Spread the magnitudes; mask some weights, now and then a whole layer."""
+    """Spread the magnitudes; mask some weights, neurons, channels or multipliers, now and then a whole layer."""
     with torch.no_grad():
         linear.weight.mul_(2.0 ** int(rng.integers(-3, 3)))
     binary = isinstance(linear, _OURS) and linear.spec.weight_grid.binary  # has no zero to prune to
     if rng.random() < 0.6 and not binary:
-        kept = torch.tensor(rng.random(tuple(linear.weight.shape)) < rng.choice([0.0, 0.2, 0.6], p=[0.1, 0.5, 0.4]))
+        groups = _structure(rng, linear).groups("weight", linear.weight.shape).numpy()
+        stays = rng.random(groups.max() + 1) < rng.choice([0.0, 0.2, 0.6], p=[0.1, 0.5, 0.4])
+        kept = torch.tensor(stays[groups])
         parametrize.register_parametrization(linear, "weight", Mask(kept))
+
+
+def _structure(rng: np.random.Generator, linear: Any) -> Structure:
+    """What is pruned together: single weights mostly."""
+    if rng.random() < 0.6:
+        return WEIGHTS
+    if not isinstance(linear, nn.Linear):
+        return CHANNELS
+    if rng.random() < 0.5:
+        return NEURONS
+    legal = legal_reuse_factors(linear.in_features, linear.out_features)
+    return multipliers(int(legal[rng.integers(len(legal))]))
 
 
 def _unsettle(rng: np.random.Generator, norm: Any) -> None:

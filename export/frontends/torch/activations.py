@@ -8,7 +8,7 @@ from torch import nn
 from compress import layers
 from compress.layers import Kind
 from compress.learned.frozen import FrozenActivation
-from export.frontends.builder import quantizer_modes
+from export.frontends.builder import quantizer_modes, rationals
 from export.frontends.functions import (
     HARD_SIGMOID,
     RELU,
@@ -17,13 +17,14 @@ from export.frontends.functions import (
     SILU,
     TANH,
     Activation,
+    Leak,
     gelu,
     hard_tanh,
     leaky_relu,
 )
 from export.frontends.normalizing import softmax
 from export.frontends.torch.lowering import Operand, Site, of_call, of_layer
-from export.frontends.value import Value
+from export.frontends.value import Rationals, Value
 from export.modes import Modes
 
 #: Those that only leave numbers out, and keep the format of what they read.
@@ -45,6 +46,25 @@ def quantized_identity(site: Site, module: nn.Module, x: Operand) -> Value:
 )  # fmt: skip
 def quantized_activation(site: Site, module: nn.Module, x: Operand) -> Value:
     return _quantized(site, module, site.build.pending(site.label, site.settled(x), _function(site, module)))
+
+
+@of_layer(Kind.PRELU)
+def quantized_prelu(site: Site, module: nn.Module, x: Operand) -> Value:
+    read, value = layers.slopes_of(module, site.label), site.settled(x)
+    slopes = tuple(int(code) * read.scale[0] for code in read.codes)
+    return _quantized(site, module, site.build.pending(site.label, value, leak(site, value, slopes)))
+
+
+@of_layer(nn.PReLU)
+def prelu(site: Site, module: nn.PReLU, x: Operand) -> Value:
+    slopes, value = rationals(module.weight.detach().cpu().double().numpy()), site.settled(x)
+    return site.build.activate(site.label, value, leak(site, value, slopes), site.precision)
+
+
+def leak(site: Site, x: Value, slopes: Rationals) -> Activation:
+    if len(slopes) not in (1, x.tensor.shape[0]):
+        raise site.refusal(f"has {len(slopes)} slopes, but reads {x.tensor}")
+    return Activation(Leak(slopes))
 
 
 @of_layer(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid, nn.SiLU, nn.GELU)

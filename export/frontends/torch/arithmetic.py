@@ -9,13 +9,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import nn
 
 from compress.quantize.calls import ADD_CALLS, MULTIPLY_CALLS, SUBTRACT_CALLS
 from export.frontends import pairs
 from export.frontends.builder import rationals
 from export.frontends.functions import Activation, Clamp, Leak
-from export.frontends.torch.lowering import Constant, Operand, Site, of_call, of_layer
+from export.frontends.torch.lowering import Constant, Operand, Site, of_call
 from export.frontends.torch.movement import rearranged, sample_axis
 from export.frontends.value import ONE, ZERO, Rationals, Raw, Value
 from export.ir import Tensor
@@ -138,14 +137,6 @@ def clamp_below(site: Site, x: Operand, min: float) -> Value:
 @of_call(torch.clamp_max, "clamp_max")
 def clamp_above(site: Site, x: Operand, max: float) -> Value:
     return clamp(site, x, max=max)
-
-
-@of_layer(nn.PReLU)
-def prelu(site: Site, module: nn.PReLU, x: Operand) -> Value:
-    slopes, value = rationals(module.weight.detach().cpu().double().numpy()), site.settled(x)
-    if len(slopes) not in (1, value.tensor.shape[0]):
-        raise site.refusal(f"has {len(slopes)} slopes, but reads {value.tensor}")
-    return site.build.activate(site.label, value, Activation(Leak(slopes)), site.precision)
 
 
 @of_call(torch.argmax, "argmax")

@@ -14,15 +14,16 @@
 namespace qapsule {
 namespace stream {
 
-/// The next packet.
+/// The next packet, whose numbers T holds.
 template <class From, class T, int C>
 void read(From& from, T (&x)[C]) {
     QAPSULE_INLINE
-    const packet<T, C> next = from.read();
+    const auto next = from.read();
+    static_assert(sizeof(next.data) == C * sizeof(next.data[0]), "qapsule::stream::read: a packet must have C channels");
     QAPSULE_UNROLLED(channels)
     for (int c = 0; c < C; ++c) {
         QAPSULE_UNROLL
-        x[c] = next.data[c];
+        x[c] = T(next.data[c]);
     }
 }
 

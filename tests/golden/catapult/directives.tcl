@@ -35,7 +35,7 @@ proc qapsule_table {name suffix} {
 }
 
 # The weights of layers with shared multipliers, read one word per step.
-# 3 words of 32 bits, as logic; in a memory of your own:
-#   qapsule_set [qapsule_table fc_weight {}] -WORD_WIDTH 32
+# 3 words of 28 bits, as logic; in a memory of your own:
+#   qapsule_set [qapsule_table fc_weight {}] -WORD_WIDTH 28
 #   qapsule_set [qapsule_table fc_weight :rsc] -MAP_TO_MODULE LIBRARY.MODULE
 qapsule_set [qapsule_table fc_weight :rsc] -MAP_TO_MODULE {[Register]}

@@ -57,7 +57,7 @@ void tiny(const x_t x_in[6], largest_t largest_out[2]) {
 
     fc_t fc[4];
     QAPSULE_PARTITION(fc, 0)
-    qapsule::dense_reuse<3>(flat, fc, fc_weight, fc_bias);
+    qapsule::dense_reuse<3, qapsule::multipliers<0, 1, 2, 4, 5, 6, 7>>(flat, fc, fc_weight, fc_bias);
     QAPSULE_TRACE("fc", fc)
 
     relu_t relu[4];
@@ -72,7 +72,7 @@ void tiny(const x_t x_in[6], largest_t largest_out[2]) {
 
     sparse_t sparse[3];
     QAPSULE_PARTITION(sparse, 0)
-    qapsule::sparse_dense<1>(threshold, sparse, sparse_entries, sparse_bias);
+    qapsule::sparse_dense(threshold, sparse, sparse_entries, sparse_bias);
     QAPSULE_TRACE("sparse", sparse)
 
     narrow_t narrow[2];
