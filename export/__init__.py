@@ -56,7 +56,8 @@ def to_graph(
         if input_shape is None:
             raise ValueError("input_shape is missing: the shape of one sample, e.g. input_shape=(16,)")
         model = lower(model, input_shape, name=name, input_format=input_format, precision=precision)
-    return run(model, (*find_backend(backend).passes, choose(strategy, reuse_factor), set_reuse(reuse_factor, strategy)))
+    users = choose(strategy, reuse_factor), set_reuse(reuse_factor, strategy)
+    return run(model, (*find_backend(backend).passes, *users))
 
 
 def to_hls(

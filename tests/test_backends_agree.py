@@ -1,21 +1,25 @@
-"""Every backend's design of every test network gives the graph's bits."""
+"""Every backend's design of every test network gives the graph's bits: what stands behind the README's table."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from benches import BENCHES, bench, targets
-from designs import assert_equal_traces, conv_net, every_op, mlp, samples, skip_net
+from designs import assert_equal_traces, conv_net, every_op, lookup_net, mlp, samples, skip_net
 
 from compress.fixed import FixedPoint
 from export.backend import Backend, Project
 from export.backends import BACKENDS
 from export.emulation.emulator import Emulator
-from export.ir import Graph, Tensor
-from export.ops import Input, Maximum
+from export.ir import Graph, Op, Tensor
+from export.ops import Full, Input, Maximum, Sparse
+from export.passes import choose, run, set_reuse
 from export.streams.access import Io
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def two_of_each() -> Graph:
@@ -25,10 +29,20 @@ def two_of_each() -> Graph:
     return Graph("two_of_each", (Input(a), Input(b), largest), (a, largest.output)).verify()
 
 
+def laid_out(strategy: str, **reuse_factors: int) -> Callable[[], Graph]:
+    """Two convolutions and a dense layer."""
+    return lambda: run(conv_net(), (choose(strategy), set_reuse(reuse_factors, strategy)))
+
+
 NETWORKS: dict[str, Callable[[], Graph]] = {
     "every_op": every_op,
     "skip_net": skip_net,
+    "lookup_net": lookup_net,
     "conv_net": conv_net,
+    "shared": laid_out("dense", conv1=6, conv2=4, fc=8),
+    "serial": laid_out("dense", conv1=36, conv2=16, fc=48),
+    "coo": laid_out("coo", conv1=7, conv2=5, fc=4),
+    "unrolled": laid_out("unrolled"),
     "reused": lambda: mlp("net", (12, 6, 5), reuse_factors=(4, 6)),
     "two_of_each": two_of_each,
 }
@@ -41,6 +55,28 @@ def ways(backend: Backend) -> list[dict[str, object]]:
         "intel": [{}, {"interface": "stream", "tmr": True}],
     }
     return [{"io": io.value, **options} for io in backend.ios for options in own.get(backend.name, [{}])]
+
+
+def row(op: Op) -> tuple[str, str]:
+    """Where ``op`` stands in the README's table: its kind, and how it shares multipliers."""
+    how = ""
+    if isinstance(op, Sparse):
+        how = "unrolled" if op.reuse_factor == 1 else "coo"
+    elif isinstance(op, Full):
+        how = "parallel" if op.reuse_factor == 1 else "serial" if op.is_serial else "shared"
+    return type(op).__name__, how
+
+
+def test_the_table_of_the_readme_is_what_is_compared_here() -> None:
+    head, _, *body = re.search(r"(\| operation \|.*?)\n\n", README, flags=re.DOTALL)[1].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *body)]
+    assert cells[0][2:7] == [*BACKENDS]
+    for line in cells[1:]:
+        for name, cell in zip(cells[0][2:7], line[2:7], strict=True):
+            assert cell == "arrays" + ", streams" * (Io.STREAM in BACKENDS[name].ios), line
+    listed = [(kind, how) for kinds, how, *_ in cells[1:] for kind in kinds.split(", ")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {row(op) for network in NETWORKS.values() for op in network()}
 
 
 def test_every_backend_is_here() -> None:
