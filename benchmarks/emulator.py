@@ -11,7 +11,9 @@ Weights and inputs are random; but for the zeros, what they are makes no differe
 Contestants take turns in every round, one thread each (hls4ml has no other); a figure is the median over the rounds of
 the CPU time of this process and its children. A build starts from a converted model or a graph and ends with its first
 prediction, in an empty cache; its memory is that of the largest process of the compiler. Cached starts, traces and that
-memory are measured in processes of their own.
+memory are measured in processes of their own. Two threads against one, which the wall clock measures and only an
+otherwise idle machine does justice to, and a trace against a prediction are measured on the nets of 6 bits, and on a
+fourth one, 64-256-256-10, whose time is products alone.
 """
 
 from __future__ import annotations
@@ -96,6 +98,13 @@ def convolutional() -> nn.Sequential:
         )
 
 
+def wide() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        hidden = (nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
+        return nn.Sequential(*hidden, nn.Linear(256, 10))
+
+
 SIX_BITS = QuantSpec(weight_width=6, bias_width=8, activation_width=6, input_width=8)
 CASES = (
     perceptron(jet(), 16, 5, 2_000_000, 10_000),
@@ -109,6 +118,17 @@ CASES = (
         ours=40_000,
         theirs=300,
     ),
+)
+
+#: Products are nearly all that there is to do here; not compared with hls4ml, which would compile it for minutes.
+WIDE = Case(
+    name="wide",
+    layers="64-256-256-10",
+    shape=(64,),
+    network=wide,
+    quantized=lambda: quantize(wide(), SIX_BITS),
+    ours=100_000,
+    theirs=0,
 )
 
 
@@ -227,6 +247,33 @@ def predict_times(case: Case, graphs: dict[str, Graph], scratch: Path, rounds: i
     return {name: (case.theirs if name == "hls4ml" else case.ours) / value for name, value in spent.items()}, unequal
 
 
+def threads_and_traces(case: Case, scratch: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Of the net of 6 bits, whole and pruned: samples per CPU-second, how many times as fast two threads are as one, by
+    the clock, and how many times as long as predicting them tracing a quarter of the samples takes per sample."""
+    x = case.samples(case.ours)
+    some = x[: len(x) // 4]
+    found = {}
+    for name, pruned in (("6 bits", 0.0), ("6 bits, 80 % pruned", PRUNED)):
+        graph = six_bit_graph(case, pruned)
+        one, two = (Emulator(graph, threads=n, cache_dir=scratch / "cache") for n in (1, 2))
+        for emulator in (one, two):
+            emulator.predict(x)
+        one.trace(some)
+        wall: dict[str, list[float]] = {"one": [], "two": []}
+        for _ in range(rounds):
+            for key, emulator in (("one", one), ("two", two)):
+                start = time.perf_counter()
+                emulator.predict(x)
+                wall[key].append(time.perf_counter() - start)
+        spent = turns({"predict": lambda e=one: e.predict(x), "trace": lambda e=one: e.trace(some)}, rounds)
+        found[name] = {
+            "samples_per_cpu_second": round(len(x) / spent["predict"]),
+            "two_threads_to_one": round(statistics.median(wall["one"]) / statistics.median(wall["two"]), 2),
+            "trace_to_predict": round(spent["trace"] / len(some) * len(x) / spent["predict"], 2),
+        }
+    return found
+
+
 def in_a_process(command: str, *arguments: str | Path) -> dict[str, float]:
     """What a child process of this script printed last."""
     child = [sys.executable, __file__, "--child", command, *map(str, arguments)]
@@ -299,7 +346,7 @@ def measure(case: Case, scratch: Path, rounds: int, builds: int) -> dict[str, An
     }
 
 
-def table(rows: Sequence[dict[str, Any]], trace: dict[str, dict[str, float]]) -> str:
+def table(rows: Sequence[dict[str, Any]], pruning: dict[str, Any], trace: dict[str, dict[str, float]]) -> str:
     lines = []
     for row in rows:
         lines.append(f"{row['network']} {row['layers']}")
@@ -311,6 +358,10 @@ def table(rows: Sequence[dict[str, Any]], trace: dict[str, dict[str, float]]) ->
         unequal = row["outputs_unequal_to_hls4ml"]
         lines.append(f"  classic and hls4ml: {unequal['classic']} of {unequal['of']} outputs differ")
         lines.append(f"  cached start: {row['first_prediction_cached_wall_seconds']} s")
+    for network, kinds in pruning.items():
+        for name, f in kinds.items():
+            speed, two, trace_cost = f["samples_per_cpu_second"], f["two_threads_to_one"], f["trace_to_predict"]
+            lines.append(f"{network} {name}: {speed:,} samples/CPU-s, two threads {two}x, trace {trace_cost}x")
     lines += [f"trace of {TRACED:,} jets, {who}: {f['megabytes']:.0f} MB, {f['cpu_seconds']:.2f} CPU-s"
               for who, f in trace.items()]  # fmt: skip
     return "\n".join(lines)
@@ -333,11 +384,13 @@ def main() -> None:
         scratch = Path(folder)
         chosen = [case for case in CASES if not given.only or case.name in given.only]
         rows = [measure(case, scratch, given.rounds, given.builds) for case in chosen]
+        kinds = {case.name: threads_and_traces(case, scratch, given.rounds) for case in (*chosen, WIDE)}
         trace = {who: in_a_process("trace", who, scratch / f"trace_{who}") for who in ("qapsule", "hls4ml")}
-    print(table(rows, trace))
+    print(table(rows, kinds, trace))
     compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
     about = provenance("hls4ml", "numpy", "torch", "brevitas", "pybind11")
-    result = {"rounds": given.rounds, "builds": given.builds, "rows": rows, f"trace_of_{TRACED}_jets": trace}
+    result = {"rounds": given.rounds, "builds": given.builds, "rows": rows, "threads_and_traces": kinds}
+    result[f"trace_of_{TRACED}_jets"] = trace
     write(given.out, {"benchmark": "emulator", **about, "compiler": compiler, "seed": SEED, **result})
 
 

@@ -210,6 +210,56 @@ def test_layers_without_weights_or_levels_are_constants(cache: Path) -> None:
     assert emulator.predict_codes(np.ones((2, 2))).tolist() == [[1, -3, 2]] * 2
 
 
+@pytest.mark.parametrize("numbers", EVERY_NUMBER)
+@pytest.mark.parametrize("modes", [None, Modes(Rounding.RND, Overflow.SAT), Modes(Rounding.TRN, Overflow.WRAP)])
+def test_sparse_layers_of_any_size_equal_the_graph(modes: Modes | None, numbers: Numbers, cache: Path) -> None:
+    """The first has more weights than software unrolls, the second fewer; some outputs have none, some have many."""
+    rng = np.random.default_rng(0)
+    x = Tensor("x", (200,), FixedPoint(6, 3))
+    entry = Input(x)
+    weight = rng.integers(-16, 16, size=(37, 200)) * (rng.random((37, 200)) < np.linspace(0, 0.5, 37)[:, None])
+    assert np.count_nonzero(weight) > 1024
+    bias = Const(rng.integers(-99, 99, size=37), FixedPoint(8, 7))
+    first = exact_dense("first", x, Const(weight, FixedPoint(5, 4)), bias, (entry,))
+    if modes is not None:  # every product and every sum is cast
+        first = replace(first, output=Tensor("first", (37,), FixedPoint(9, 3)), modes=modes)
+    layer = SparseDense.of(first)
+    narrow = Cast(Tensor("narrow", (37,), FixedPoint(6, 0)), layer.output, QUANTIZER)
+    few = rng.integers(-16, 16, size=(5, 37)) * (rng.random((5, 37)) < 0.3)
+    second = SparseDense.of(
+        exact_dense("second", narrow.output, Const(few, FixedPoint(5, 4)), Const([1, 0, -2, 3, 4], FixedPoint(4, 4)),
+                    (entry, layer, narrow))
+    )  # fmt: skip
+    graph = Graph("sparse", (entry, layer, narrow, second), (second.output,)).verify()
+    assert_equal_traces(graph, Emulator(graph, numbers=numbers, cache_dir=cache), samples(graph, 70))
+
+
+@pytest.mark.parametrize("size", [1, 3, 15, 16, 17, 31, 33])
+@pytest.mark.parametrize("width", [6, 30, 40])
+def test_tensors_of_any_size_come_out_whole(size: int, width: int, cache: Path) -> None:
+    """Narrower than a register, a register and some more; codes that float32, float64 and both of them hold."""
+    x = Tensor("x", (size,), FixedPoint(width, 2))
+    graph = Graph("whole", (Input(x),), (x,))
+    emulator = Emulator(graph, threads=1, cache_dir=cache)
+    for count in (1, 16, 50, 64):
+        assert_equal_traces(graph, emulator, samples(graph, count))
+        codes = emulator.predict_codes(*samples(graph, count))
+        assert np.array_equal(emulator.predict(*samples(graph, count)), x.format.values(codes))
+
+
+def test_results_that_are_kept_never_change(jet: Emulator) -> None:
+    """Memory goes round, but only what nobody refers to any more, a part of it included."""
+    batches = [samples(jet.graph, 9000, seed)[0] for seed in range(6)]
+    expected = [jet.predict_codes(x).copy() for x in batches]
+    kept = [jet.predict(x) for x in batches[:3]]
+    parts = [jet.trace(x)[jet.graph.outputs[0].name][10:7000:7].T for x in batches[3:]]
+    for x in batches * 3:
+        jet.trace(x)
+    unit = 2.0 ** -jet.graph.outputs[0].format.frac
+    assert all(np.array_equal(a, e * unit) for a, e in zip(kept, expected[:3], strict=True))
+    assert all(np.array_equal(a, (e * unit)[10:7000:7].T) for a, e in zip(parts, expected[3:], strict=True))
+
+
 def test_an_input_that_is_also_the_output_and_several_outputs(cache: Path) -> None:
     graph = mlp("net", (4, 3, 2))
     graph = replace(graph, outputs=(graph.ops[0].output, *graph.outputs, graph.ops[2].output))

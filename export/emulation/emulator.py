@@ -19,7 +19,6 @@ from export.ir import Graph, GraphError, Tensor
 from export.ops import Input
 from export.streams.access import Io
 
-
 # Bytes from which on fresh memory costs more than finding some that is kept.
 _LARGE = 1 << 16
 
