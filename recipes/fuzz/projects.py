@@ -48,39 +48,38 @@ def drawn_project(
     ``io`` is that of the backend if it has no other. Raises what ``render`` does.
     """
     options: dict[str, Any] = {"io": io if io in backend.ios else backend.ios[0]}
-    options |= _OPTIONS[backend.name](rng, options["io"])
+    options |= _OPTIONS[backend.name](rng)
     said = [f"{name}={value.value}" for name, value in options.items() if isinstance(value, Enum)]
     return backend.render(graph, **options, **given), said
 
 
-def _vitis(rng: np.random.Generator, io: Io) -> dict[str, Any]:
-    return {"weight_memory": _memory(rng), "weights": _weights(rng, io)}
+def _vitis(rng: np.random.Generator) -> dict[str, Any]:
+    return {"weight_memory": _memory(rng), "weights": _weights(rng)}
 
 
-def _vitis_accel(rng: np.random.Generator, io: Io) -> dict[str, Any]:
+def _vitis_accel(rng: np.random.Generator) -> dict[str, Any]:
     sizes = {"batch": int(rng.integers(1, 50)), "compute_units": int(rng.integers(1, 4))}
     return {**sizes, "weight_memory": _memory(rng)}
 
 
-def _intel(rng: np.random.Generator, io: Io) -> dict[str, Any]:
+def _intel(rng: np.random.Generator) -> dict[str, Any]:
     return {"interface": list(Interface)[rng.integers(len(Interface))]}
 
 
-def _catapult(rng: np.random.Generator, io: Io) -> dict[str, Any]:
+def _catapult(rng: np.random.Generator) -> dict[str, Any]:
     """The search for further vectors is no part of the design."""
-    return {"weights": _weights(rng, io), "effort": 0}
+    return {"weights": _weights(rng), "effort": 0}
 
 
 def _memory(rng: np.random.Generator) -> Memory:
     return list(Memory)[rng.integers(len(Memory))]
 
 
-def _weights(rng: np.random.Generator, io: Io) -> Weights:
-    reloadable = rng.random() < 0.4
-    return Weights.RELOADABLE if reloadable and io is Io.PARALLEL else Weights.CONSTANT
+def _weights(rng: np.random.Generator) -> Weights:
+    return Weights.RELOADABLE if rng.random() < 0.4 else Weights.CONSTANT
 
 
-_OPTIONS: Mapping[str, Callable[[np.random.Generator, Io], dict[str, Any]]] = {
+_OPTIONS: Mapping[str, Callable[[np.random.Generator], dict[str, Any]]] = {
     "vitis": _vitis,
     "vitis_accel": _vitis_accel,
     "intel": _intel,
