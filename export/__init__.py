@@ -48,7 +48,7 @@ def to_graph(
     """
     from export.backends import find_backend
     from export.ir import Graph
-    from export.passes import choose, run, set_reuse
+    from export.passes import lay_out, run
 
     if not isinstance(model, Graph):
         from export.frontends.torch import lower
@@ -56,8 +56,7 @@ def to_graph(
         if input_shape is None:
             raise ValueError("input_shape is missing: the shape of one sample, e.g. input_shape=(16,)")
         model = lower(model, input_shape, name=name, input_format=input_format, precision=precision)
-    users = choose(strategy, reuse_factor), set_reuse(reuse_factor, strategy)
-    return run(model, (*find_backend(backend).passes, *users))
+    return run(model, (*find_backend(backend).passes, lay_out(reuse_factor, strategy)))
 
 
 def to_hls(
@@ -80,8 +79,9 @@ def to_hls(
     Its ``cautions`` name the layers that ask for more at a time than an HLS tool may bear, each with the cure.
 
     With ``io`` "parallel" a sample comes in at once and layers hand on arrays; with "stream" it comes in position by
-    position, and layers are processes that hand on the channels of one position at a time.
-    ``options`` are the backend's own, as its module in ``export/backends`` lists them; all have ``clock_ns`` and
+    position, and layers are processes that hand on the channels of one position at a time. ``tmr=True``, or names of
+    layers, stores their constants three times behind a voter; ``weights="reloadable"`` has them loaded at run time.
+    The other ``options`` are the backend's own, as its module in ``export/backends`` lists them; all have ``clock_ns`` and
     ``vectors``, samples of shape (n, *input_shape) for the test bench, and most a ``part``. A folder that holds
     anything else is refused; ``overwrite`` replaces an earlier project, never anything that is not one.
     """

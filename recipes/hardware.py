@@ -23,7 +23,7 @@ from export.emulation.emulator import Emulator
 from export.frontends.torch import lower
 from export.ir import Graph
 from export.ops import Input
-from export.passes import set_reuse, steps
+from export.passes import lay_out, steps
 from export.verification.check import check, control, distinct_outputs
 from recipes.data.dataset import Splits
 from recipes.recipe import Hardware
@@ -75,7 +75,7 @@ def prove(network: nn.Module, splits: Splits, hardware: Hardware, samples: int, 
     if samples < 1:
         raise ValueError(f"samples={samples}: at least one is needed to compare anything")
     x = probes(splits, samples)
-    passes = (*find_backend(hardware.backend).passes, set_reuse(hardware.reuse_factor))
+    passes = (*find_backend(hardware.backend).passes, lay_out(hardware.reuse_factor))
     graphs = steps(lower(network, x.shape[1:], name=name), passes)
     graph = graphs[-1]
     emulator = Emulator(graph)

@@ -124,7 +124,7 @@ def _export(given: argparse.Namespace) -> int:
         given.out,
         name=result.recipe.name,
         overwrite=given.overwrite,
-        options={**options, "io": given.io},
+        options={**options, **{name: getattr(given, name) for name in ("io", "strategy", "tmr", "weights")}},
     )
     print(f"{hardware.backend} project of {result.hardware.network}: {given.out}")
     for caution in project.cautions:
@@ -294,6 +294,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--reuse-factor", type=int, help="products that share a multiplier, default: the recipe's")
     export.add_argument(
         "--io", choices=["parallel", "stream"], default="parallel", help="samples whole, or position by position"
+    )
+    export.add_argument(
+        "--strategy", choices=["auto", "dense", "unrolled", "coo"], default="auto", help="how weights are laid out"
+    )
+    export.add_argument("--tmr", action="store_true", help="store constants three times, behind a voter")
+    export.add_argument(
+        "--weights", choices=["constant", "reloadable"], default="constant", help="part of the design, or loaded"
     )
     export.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the backend, e.g. batch=4096"

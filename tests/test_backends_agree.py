@@ -16,7 +16,7 @@ from export.backends import BACKENDS
 from export.emulation.emulator import Emulator
 from export.ir import Graph, Op, Tensor
 from export.ops import Full, Input, Maximum, Sparse
-from export.passes import choose, run, set_reuse
+from export.passes import lay_out
 from export.streams.access import Io
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def two_of_each() -> Graph:
 
 def laid_out(strategy: str, **reuse_factors: int) -> Callable[[], Graph]:
     """Two convolutions and a dense layer."""
-    return lambda: run(conv_net(), (choose(strategy), set_reuse(reuse_factors, strategy)))
+    return lambda: lay_out(reuse_factors, strategy)(conv_net()).verify()
 
 
 NETWORKS: dict[str, Callable[[], Graph]] = {

@@ -13,7 +13,7 @@ from export.ir import Tensor
 from export.ops import Conv, Dense, SparseConv, SparseDense
 from export.ops.reuse import by_step
 from export.ops.windows import Sliding, Window
-from export.passes import run, set_reuse
+from export.passes import lay_out, run, set_reuse
 from export.passes.choose_sparse import Strategy, choose, choose_sparse, entry_bits, index_bits, saves_bits
 
 X, W, B, ACC = FixedPoint(4, 2), FixedPoint(4, 1), FixedPoint(6, 3), FixedPoint(20, 6)
@@ -54,7 +54,7 @@ def test_where_whole_multipliers_are_pruned_the_rule_counts_the_others():
     matrix.ravel()[by_step(np.arange(64).reshape(4, 16), 8).ravel()] = steps.ravel()
     x = entry(X, 16)
     graph = chain(x, Dense(Tensor("y", (4,), ACC), x.output, const(matrix, W), const(np.arange(4), B)))
-    laid_out = {reuse: run(graph, (choose_sparse, choose("auto", reuse), set_reuse(reuse))) for reuse in (1, 5, 8)}
+    laid_out = {reuse: run(graph, (choose_sparse, lay_out(reuse))) for reuse in (1, 5, 8)}
     kind = {reuse: kinds(result)[1] for reuse, result in laid_out.items()}
     assert kind == {1: "SparseDense", 5: "SparseDense", 8: "Dense"}  # 5 is no reuse factor of a dense layer
     assert laid_out[8].ops[1].multipliers == (1, 6) and laid_out[8].notes == ()

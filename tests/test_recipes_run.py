@@ -129,6 +129,10 @@ def test_export_writes_a_project_of_its_own(digits: Path, tmp_path: Path) -> Non
     assert main(["export", str(digits), "--out", str(out), "--reuse-factor", "4"]) == 2
     assert main(["export", str(digits), "--out", str(out), "--io", "stream", "--overwrite"]) == 0
     assert "QAPSULE_DATAFLOW" in (out / "firmware" / "digits.cpp").read_text()
+    given = ["--strategy", "dense", "--tmr", "--weights", "reloadable", "--overwrite"]
+    assert main(["export", str(digits), "--out", str(out), *given]) == 0
+    firmware = (out / "firmware" / "digits.cpp").read_text()
+    assert "sparse_dense" not in firmware and "qapsule::vote(" in firmware and "bool load" in firmware
 
 
 def test_estimate_says_what_the_network_takes(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 
 from export.ir import Graph
 from export.passes.binarize import binarize
-from export.passes.choose_sparse import choose, choose_sparse
+from export.passes.choose_sparse import Strategies, Strategy, choose, choose_sparse
 from export.passes.choose_table import choose_table
 from export.passes.fit_accumulators import fit_accumulators
 from export.passes.fold_affine import fold_affine
@@ -34,7 +34,13 @@ PIPELINE: tuple[Pass, ...] = (
 )
 
 
-__all__ = ["PIPELINE", "Pass", "choose", "run", "set_reuse", "steps"]
+__all__ = ["PIPELINE", "Pass", "choose", "lay_out", "run", "set_reuse", "steps"]
+
+
+def lay_out(reuse_factor: int | Mapping[str, int] = 1, strategy: Strategies = Strategy.AUTO) -> Pass:
+    """A pass that does what the user asks for: :func:`choose`, then :func:`set_reuse`, which see."""
+    layouts, factors = choose(strategy, reuse_factor), set_reuse(reuse_factor, strategy)
+    return lambda graph: factors(layouts(graph))
 
 
 def run(graph: Graph, passes: Iterable[Pass] = PIPELINE) -> Graph:
