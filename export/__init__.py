@@ -80,8 +80,8 @@ def to_hls(
 
     With ``io`` "parallel" a sample comes in at once and layers hand on arrays; with "stream" it comes in position by
     position, and layers are processes that hand on the channels of one position at a time. ``tmr=True``, or names of
-    layers, stores their constants three times behind a voter; ``weights="reloadable"`` has them loaded at run time.
-    The other ``options`` are the backend's own, as its module in ``export/backends`` lists them; all have ``clock_ns`` and
+    layers, stores their constants three times behind a voter; ``weights="reloadable"`` has them loaded at run time. The
+    other ``options`` are the backend's own, as its module in ``export/backends`` lists them; all have ``clock_ns`` and
     ``vectors``, samples of shape (n, *input_shape) for the test bench, and most a ``part``. A folder that holds
     anything else is refused; ``overwrite`` replaces an earlier project, never anything that is not one.
     """

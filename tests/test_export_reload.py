@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benches import bench
-from designs import conv_net, every_op, exact_dense, lookup_net, mlp, samples
+from designs import chain, conv_net, every_op, exact_dense, lookup_net, mlp, samples
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.backend import Backend, BackendError, Project
 from export.backends.catapult import CATAPULT
 from export.backends.emulator import EMULATOR
 from export.backends.intel import INTEL
+from export.backends.vitis import VITIS
 from export.backends.vitis_accel import VITIS_ACCEL
 from export.firmware.reload import bus_words, for_any_weights, loaded, packed_words, rearranged
 from export.ir import Const, Graph, GraphError, Tensor
@@ -245,3 +246,9 @@ def test_what_may_not_be_rearranged_stays() -> None:
     other = rearranged(Graph("net", (*ops, second), (second.output,)).verify())
     assert other.ops[:3] == ops
     assert other.ops[3].constants["weight"].codes.tolist() == [[2, 7], [5, 3]]
+
+
+@pytest.mark.parametrize("backend", [CATAPULT, VITIS], ids=lambda backend: backend.name)
+def test_a_design_without_constants_has_nothing_to_reload(backend: Backend) -> None:
+    with pytest.raises(GraphError, match=r"^none: no layer has constants, there is nothing to reload"):
+        backend.render(chain("none", ["x", "y"]), weights="reloadable")

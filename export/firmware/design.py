@@ -160,6 +160,8 @@ class Firmware:
     ) -> None:
         if not graph.inputs or not graph.outputs:
             raise GraphError(f"{graph.name}: a design needs an input and an output")
+        if delivery and not any(op.constants for op in graph):
+            raise GraphError(f"{graph.name}: no layer has constants, there is nothing to reload; use constant weights")
         self.graph = graph
         self.io = io
         #: What the processes of a streamed design have at hand.

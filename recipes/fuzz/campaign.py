@@ -33,8 +33,8 @@ from recipes.fuzz.projects import TARGETS, BenchError, NotHere, bench, drawn_pro
 
 ACCOUNT, FINDS = "campaign.json", "finds"
 
-#: What an unrolled layer refuses reloadable weights with; any other error of a graph that was compared is a find.
-_WIRED = "is wired for the weights"
+#: What reloadable weights are refused with; any other error of a graph that was compared is a find.
+_REFUSALS = ("is wired for the weights", "there is nothing to reload")
 
 _COUNTED = ("refused", "features", "compared", "skipped")
 
@@ -212,8 +212,9 @@ def _benched(case: Case, every: int, standins: Path | None, seen: Account) -> It
     except BackendError:
         seen.refused[what] += 1
     except Exception as error:
-        if isinstance(error, GraphError) and _WIRED in str(error):
-            seen.refused[f"{what}, {_WIRED}"] += 1
+        refusal = next((words for words in _REFUSALS if words in str(error)), None)
+        if isinstance(error, GraphError) and refusal:
+            seen.refused[f"{what}, {refusal}"] += 1
         else:
             kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
             yield Disagreement(case.name, what, f"{kind}{error}")
