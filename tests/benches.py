@@ -7,14 +7,14 @@ A bench compares with the vectors that the project brought along, whose outputs 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from export.backend import Backend, Project
-from export.backends import BACKENDS
+from export.backend import Project
 from export.emulation.vendor_headers import ac_include, ap_include
+from recipes.fuzz.projects import NotHere, ran
 
 STANDINS = Path(__file__).parent / "standins"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -46,64 +46,9 @@ def ac_types() -> list[str]:
     return ["-isystem", str(ac_include())]
 
 
-def vitis(project: Project, work: Path) -> subprocess.CompletedProcess[str]:
-    """The test bench of ``csim_design``."""
-    sources = [f"firmware/{project.name}.cpp", f"tb/{project.name}_tb.cpp"]
-    return run(compiled(work, "bench", sources, "-std=c++14", "-fno-exceptions", *ap_types()))
-
-
-EXECUTE = """
-#include <string>
-#include "kernel/{kernel}.cpp"
-static_assert(sizeof(qapsule::wide<512>) == 64, "a word of the card's memory is a word of the kernel's");
-namespace standin {{
-void execute(const std::string& name, const std::vector<void*>& memories, int samples) {{
-    if (name == "{kernel}") {kernel}({arguments}, samples);
-}}
-}}
-"""
-
-
-def vitis_accel(project: Project, work: Path) -> subprocess.CompletedProcess[str]:
-    """The host program, on a card that is a program itself."""
-    kernel = f"{project.name}_kernel"
-    units = project.files["connectivity.cfg"].split(f"nk={kernel}:")[1].split()[0]
-    count = sum(path.startswith("data/") for path in project.files)
-    pointers = ", ".join(f"static_cast<qapsule::wide<512>*>(memories.at({n}))" for n in range(count))
-    (work / "execute.cpp").write_text(EXECUTE.format(kernel=kernel, arguments=pointers))
-    (work / "card.xclbin").write_text(f"{kernel} {units}")
-    compiled(work, "firmware.o", [f"firmware/{project.name}.cpp"], "-c", "-std=c++14", *ap_types())
-    compiled(work, "kernel.o", ["execute.cpp"], "-c", "-std=c++14", *ap_types())
-    sources = ["host/host.cpp", "kernel.o", "firmware.o"]
-    return run(compiled(work, "bench", sources, "-std=c++17", "-isystem", str(STANDINS / "xrt")), "card.xclbin")
-
-
-def intel(project: Project, work: Path) -> subprocess.CompletedProcess[str]:
-    """The test bench, with the component as an ordinary function."""
-    sources = [f"component/{project.name}_component.cpp", f"firmware/{project.name}.cpp", f"tb/{project.name}_tb.cpp"]
-    return run(compiled(work, "bench", sources, "-std=c++14", "-isystem", str(STANDINS / "intel"), *ac_types()))
-
-
-def catapult(project: Project, work: Path) -> subprocess.CompletedProcess[str]:
-    """The test bench of SCVerify, through the channels of the top level."""
-    names = [f"firmware/{project.name}.cpp", f"catapult/{project.name}_channels.cpp", f"tb/{project.name}_tb.cpp"]
-    return run(compiled(work, "bench", names, "-std=c++14", "-fno-exceptions", *ac_types()))
-
-
-#: By the name of the backend; ``emulator`` is run as every user runs it.
-BENCHES: dict[str, Callable[[Project, Path], subprocess.CompletedProcess[str]]] = {
-    "vitis": vitis,
-    "vitis_accel": vitis_accel,
-    "intel": intel,
-    "catapult": catapult,
-}
-
-
 def bench(project: Project, folder: Path) -> subprocess.CompletedProcess[str]:
     """Write, compile and run a project."""
-    return BENCHES[project.backend](project, project.write(folder))
-
-
-def targets() -> list[Backend]:
-    """The backends that write a project for a tool."""
-    return [backend for name, backend in sorted(BACKENDS.items()) if name != "emulator"]
+    try:
+        return ran(project, folder, STANDINS, WARNINGS)
+    except NotHere as missing:
+        pytest.skip(str(missing))

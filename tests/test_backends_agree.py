@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from benches import BENCHES, bench, targets
+from benches import bench
 from designs import assert_equal_traces, conv_net, every_op, lookup_net, mlp, samples, skip_net
 
 from compress.fixed import FixedPoint
@@ -18,6 +18,7 @@ from export.ir import Graph, Op, Tensor
 from export.ops import Full, Input, Maximum, Sparse
 from export.passes import lay_out
 from export.streams.access import Io
+from recipes.fuzz.projects import TARGETS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -79,14 +80,10 @@ def test_the_table_of_the_readme_is_what_is_compared_here() -> None:
     assert set(listed) == {row(op) for network in NETWORKS.values() for op in network()}
 
 
-def test_every_backend_is_here() -> None:
-    assert {*BENCHES, "emulator"} == set(BACKENDS)
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(
     ("backend", "options"),
-    [(backend, options) for backend in targets() for options in ways(backend)],
+    [(backend, options) for backend in TARGETS for options in ways(backend)],
     ids=lambda given: given.name if isinstance(given, Backend) else "-".join(f"{k}={v}" for k, v in given.items()),
 )
 def test_a_design_gives_the_graphs_bits(
@@ -111,7 +108,7 @@ def test_the_emulator_gives_the_graphs_bits(network: str, io: Io) -> None:
     assert_equal_traces(graph, Emulator(graph, io=io), samples(graph, 200))
 
 
-@pytest.mark.parametrize("backend", targets(), ids=lambda backend: backend.name)
+@pytest.mark.parametrize("backend", TARGETS, ids=lambda backend: backend.name)
 def test_one_flipped_bit_in_what_is_expected_is_one_mismatch(backend: Backend, tmp_path: Path) -> None:
     project = backend.render(mlp("net", (4, 3, 2)))
     (path,) = (path for path in project.files if path.endswith("data/fc2_out.dat"))

@@ -8,13 +8,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from benches import bench, targets
+from benches import bench
 from designs import assert_equal_traces, chain, mlp, samples
 
 from export.backend import Backend, Project
 from export.emulation.emulator import Emulator
 from export.ir import Graph
 from export.streams.access import Io
+from recipes.fuzz.projects import TARGETS
 
 #: A command that shows itself, wherever a shell, make or Tcl is made to run it.
 CANARY = "PWNED"
@@ -39,7 +40,7 @@ def every(*backends: Backend) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("backend", backends, ids=lambda backend: backend.name)
 
 
-every_target = every(*targets())
+every_target = every(*TARGETS)
 
 
 def own_words(backend: Backend) -> set[str]:
@@ -62,7 +63,7 @@ def passes(project: Project, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("backend", "io"),
-    [(backend, io) for backend in targets() for io in backend.ios],
+    [(backend, io) for backend in TARGETS for io in backend.ios],
     ids=lambda given: given.value if isinstance(given, Io) else given.name,
 )
 def test_hostile_tensors_give_the_right_bits(backend: Backend, io: Io, tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ FOLDERS = ["with space", "$HOME $(touch PWNED)", "`touch PWNED`", "a'b\"c", "[ex
 
 
 @needs_tcl
-@every(*(backend for backend in targets() if any(path.endswith(".tcl") for path in backend.files)))
+@every(*(backend for backend in TARGETS if any(path.endswith(".tcl") for path in backend.files)))
 @pytest.mark.parametrize("folder", ["net", *FOLDERS])
 def test_tcl_does_what_it_should_and_nothing_else(backend: Backend, folder: str, tmp_path: Path) -> None:
     project = backend.render(chain(f"[exec touch {CANARY}]", [f"]; exec touch {CANARY}; [", f"$(touch {CANARY})"]))
@@ -145,7 +146,7 @@ def test_tcl_does_what_it_should_and_nothing_else(backend: Backend, folder: str,
 
 
 @needs_make
-@every(*(backend for backend in targets() if "Makefile" in backend.files))
+@every(*(backend for backend in TARGETS if "Makefile" in backend.files))
 @pytest.mark.parametrize("folder", ["net", *FOLDERS])
 def test_make_does_what_it_should_and_nothing_else(backend: Backend, folder: str, tmp_path: Path) -> None:
     project = backend.render(chain(f"$(shell touch {CANARY})", [f"`touch {CANARY}`", f"a\n\ttouch {CANARY}"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benches import bench, compiled, targets
+from benches import bench, compiled
 from cxx import AC, AP, OWN, Flavour, build, codes_of, run
 from designs import every_op, mlp
 
@@ -20,6 +20,7 @@ from export.backends.emulator import EMULATOR
 from export.backends.vitis import VITIS
 from export.ir import Const, Graph, GraphError
 from export.ops import Dense
+from recipes.fuzz.projects import TARGETS
 
 FORMATS = FixedPoint(1, 0), FixedPoint(1, 1, False), FixedPoint(6, 2), FixedPoint(8, -3, False), FixedPoint(64, 70)
 
@@ -170,7 +171,7 @@ def test_it_may_be_some_layers_only() -> None:
         CATAPULT.render(graph, tmr="act1")
 
 
-@pytest.mark.parametrize("backend", targets(), ids=lambda backend: backend.name)
+@pytest.mark.parametrize("backend", TARGETS, ids=lambda backend: backend.name)
 def test_every_backend_takes_it(tmp_path: Path, backend: Backend) -> None:
     assert passes(backend.render(mlp("net", (4, 3, 2)), tmr=True), tmp_path / "net")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from export.streams.access import Io
 TARGETS: tuple[Backend, ...] = tuple(backend for name, backend in sorted(BACKENDS.items()) if name != "emulator")
 
 _PASSED = re.compile(r"PASSED: [1-9]\d* samples, 0 mismatches")
-_FLAGS = ("-O0", "-w", "-std=c++14")
+#: Without NDEBUG ap_private asserts where a cast drops more bits than there are; its result is right.
+_QUICK = ("-O0", "-w", "-DNDEBUG")
 
 
 class NotHere(ValueError):
@@ -89,27 +90,36 @@ _OPTIONS: Mapping[str, Callable[[np.random.Generator], dict[str, Any]]] = {
 
 def bench(project: Project, folder: Path, standins: Path | None) -> None:
     """Write, compile and run it. Raises BenchError unless the bench has passed, and NotHere."""
-    commands = _COMMANDS[project.backend](project, project.write(folder), standins)
-    for number, command in enumerate(commands, start=1):
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode and number < len(commands):
-            raise BenchError(f"does not compile: {done.stderr[:2000]}")
-    said = (done.stdout + done.stderr).strip()
+    done = ran(project, folder, standins, _QUICK)
     if done.returncode or not _PASSED.fullmatch((done.stdout.strip().splitlines() or [""])[-1]):
+        said = (done.stdout + done.stderr).strip()
         raise BenchError(f"its bench ended with {done.returncode}: {said[-2000:]}")
 
 
+def ran(
+    project: Project, folder: Path, standins: Path | None, flags: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """How its bench ended, compiled with ``flags``. Raises BenchError where it does not compile, and NotHere."""
+    *compilations, run = _COMMANDS[project.backend](project, project.write(folder), standins)
+    for command in compilations:
+        done = _run(["g++", *flags, *command], folder)
+        if done.returncode:
+            raise BenchError(f"does not compile: {done.stderr[:4000]}")
+    return _run(run, folder)
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+
+
+#: What the compiler is called with, once or several times, and what is then run.
 _Commands = list[list[str]]
-
-
-def _compiled(sources: list[str], *flags: str) -> list[str]:
-    return ["g++", *_FLAGS, *flags, *sources]
 
 
 def _bench_of_vitis(project: Project, work: Path, standins: Path | None) -> _Commands:
     """The test bench of ``csim_design``."""
     sources = [f"firmware/{project.name}.cpp", f"tb/{project.name}_tb.cpp"]
-    return [_compiled(sources, *_ap(), "-fno-exceptions", "-o", "bench"), ["./bench"]]
+    return [["-std=c++14", "-fno-exceptions", *_ap(), *sources, "-o", "bench"], ["./bench"]]
 
 
 #: The card of the stand-in runs this where the host starts the kernel.
@@ -134,26 +144,25 @@ def _bench_of_vitis_accel(project: Project, work: Path, standins: Path | None) -
     pointers = ", ".join(f"static_cast<qapsule::wide<512>*>(memories.at({n}))" for n in range(count))
     (work / "execute.cpp").write_text(_EXECUTE.format(kernel=kernel, arguments=pointers))
     (work / "card.xclbin").write_text(f"{kernel} {units}")
-    host = ["g++", *_FLAGS[:-1], "-std=c++17", *runtime, "host/host.cpp", "kernel.o", "firmware.o", "-o", "bench"]
     return [
-        _compiled([f"firmware/{project.name}.cpp"], *_ap(), "-c", "-o", "firmware.o"),
-        _compiled(["execute.cpp"], *_ap(), "-c", "-o", "kernel.o"),
-        host,
+        ["-std=c++14", *_ap(), "-c", f"firmware/{project.name}.cpp", "-o", "firmware.o"],
+        ["-std=c++14", *_ap(), "-c", "execute.cpp", "-o", "kernel.o"],
+        ["-std=c++17", *runtime, "host/host.cpp", "kernel.o", "firmware.o", "-o", "bench"],
         ["./bench", "card.xclbin"],
     ]
 
 
 def _bench_of_intel(project: Project, work: Path, standins: Path | None) -> _Commands:
     """The test bench, with the component as an ordinary function."""
-    flags = [*_standin(standins, "intel"), *_ac()]
+    headers = [*_standin(standins, "intel"), *_ac()]
     sources = [f"component/{project.name}_component.cpp", f"firmware/{project.name}.cpp", f"tb/{project.name}_tb.cpp"]
-    return [_compiled(sources, *flags, "-o", "bench"), ["./bench"]]
+    return [["-std=c++14", *headers, *sources, "-o", "bench"], ["./bench"]]
 
 
 def _bench_of_catapult(project: Project, work: Path, standins: Path | None) -> _Commands:
     """The test bench of SCVerify, through the channels of the top level."""
     sources = [f"firmware/{project.name}.cpp", f"catapult/{project.name}_channels.cpp", f"tb/{project.name}_tb.cpp"]
-    return [_compiled(sources, *_ac(), "-fno-exceptions", "-o", "bench"), ["./bench"]]
+    return [["-std=c++14", "-fno-exceptions", *_ac(), *sources, "-o", "bench"], ["./bench"]]
 
 
 _COMMANDS: Mapping[str, Callable[[Project, Path, Path | None], _Commands]] = {
@@ -165,8 +174,7 @@ _COMMANDS: Mapping[str, Callable[[Project, Path, Path | None], _Commands]] = {
 
 
 def _ap() -> list[str]:
-    # Without NDEBUG ap_private asserts where a cast drops more bits than there are; its result is right.
-    return [*_system(ap_include(), "Xilinx's ap_types"), "-DNDEBUG"]
+    return _system(ap_include(), "Xilinx's ap_types")
 
 
 def _ac() -> list[str]:
