@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 from cxx import OWN, try_build
 from designs import QUANTIZER, assert_equal_traces, exact_conv, samples
-from test_hls_windows import run_sanitized
+from galleries import assert_every_tensor_is_the_graphs, every_number_type, run_sanitized
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.backend import Backend
-from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
 from export.emulation.emulator import Emulator
-from export.emulation.vendor_headers import ac_include, ap_include
 from export.firmware.design import Firmware
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Input, Modes, SparseConv
 from export.ops.windows import Sliding, Window
 from export.verification.check import control
-from recipes.fuzz.batch import Batch
 
 #: Windows, groups and channels made; four channels are read.
 SHAPES = {
@@ -69,22 +66,11 @@ def galleries() -> list[Graph]:
     return [gallery(1), gallery(2)]
 
 
-@pytest.mark.parametrize(
-    ("backend", "include"), [(EMULATOR, None), (EMULATOR_AP, ap_include), (EMULATOR_AC, ac_include)],
-    ids=["own", "ap_fixed", "ac_fixed"],
-)  # fmt: skip
+@every_number_type
 def test_every_tensor_is_the_graphs(
     galleries: list[Graph], backend: Backend, include: Callable[[], Path | None] | None, tmp_path: Path
 ) -> None:
-    headers = include and include()
-    if include and headers is None:
-        pytest.skip(f"{backend.name}: the vendor's headers are not on this machine (pip install hls4ml==1.3.0)")
-    compiled = Batch(galleries, backend, tmp_path, headers)
-    for graph in galleries:
-        (values,) = samples(graph, 37)
-        expected, got = graph.trace(graph.inputs[0].encode(values)), compiled.trace(graph.name, values)
-        assert [name for name, codes in expected.items() if not np.array_equal(codes, got[name])] == []
-        assert all(len(np.unique(codes)) > 3 for codes in expected.values())
+    assert_every_tensor_is_the_graphs(galleries, backend, include, tmp_path)
 
 
 def test_modes_make_a_difference(galleries: list[Graph]) -> None:

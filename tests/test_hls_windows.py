@@ -10,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cxx import OWN, SANITIZE, WARNINGS, compiler, try_build
+from cxx import OWN, WARNINGS, compiler, try_build
 from designs import QUANTIZER, assert_equal_traces, conv_net, exact_conv, samples
+from galleries import assert_every_tensor_is_the_graphs, every_number_type, run_sanitized
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from export.backend import Backend
-from export.backends.emulator import EMULATOR, EMULATOR_AC, EMULATOR_AP
+from export.backends.emulator import EMULATOR
 from export.emulation.emulator import Emulator
-from export.emulation.vendor_headers import ac_include, ap_include
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import Conv, Input, MaxPool, Modes, SumPool
 from export.ops.windows import Sliding, Window, adaptive
-from recipes.fuzz.batch import Batch
 
 WINDOWS = {
     "row": Window((Sliding(5, 3),)),
@@ -84,23 +83,11 @@ def galleries() -> list[Graph]:
     return [gallery("row"), gallery("plane")]
 
 
-@pytest.mark.parametrize(
-    ("backend", "include"), [(EMULATOR, None), (EMULATOR_AP, ap_include), (EMULATOR_AC, ac_include)],
-    ids=["own", "ap_fixed", "ac_fixed"],
-)  # fmt: skip
+@every_number_type
 def test_every_tensor_is_the_graphs(
     galleries: list[Graph], backend: Backend, include: Callable[[], Path | None] | None, tmp_path: Path
 ) -> None:
-    headers = include and include()
-    if include and headers is None:
-        pytest.skip(f"{backend.name}: the vendor's headers are not on this machine (pip install hls4ml==1.3.0)")
-    compiled = Batch(galleries, backend, tmp_path, headers)
-    for graph in galleries:
-        (values,) = samples(graph, 37)
-        expected, got = graph.trace(graph.inputs[0].encode(values)), compiled.trace(graph.name, values)
-        wrong = [name for name, codes in expected.items() if not np.array_equal(codes, got[name])]
-        assert wrong == []
-        assert all(len(np.unique(codes)) > 3 for name, codes in expected.items() if name != "nothing")
+    assert_every_tensor_is_the_graphs(galleries, backend, include, tmp_path, ["nothing"])
 
 
 def test_modes_make_a_difference(galleries: list[Graph]) -> None:
@@ -128,44 +115,6 @@ def test_tensors_beyond_an_ordinary_stack(tmp_path: Path) -> None:
     pool = MaxPool(Tensor("y", (2, 199, 200), x.format), x, Window((Sliding(200, 2), Sliding(200, 1))))
     graph = Graph("large", (Input(x, QUANTIZER), pool), (pool.output,))
     assert_equal_traces(graph, Emulator(graph, cache_dir=tmp_path), samples(graph, 40))
-
-
-RUN = """
-#include <cstdio>
-#include <vector>
-#include "design/emulator.cpp"
-int main() {
-    std::vector<double> values(%(samples)d * %(size)d);
-    if (std::fread(values.data(), sizeof(double), values.size(), stdin) != values.size()) return 1;
-    std::vector<std::int64_t> codes(%(samples)d * %(codes)d);
-    const qapsule_array input = {values.data(), QAPSULE_FLOAT64, 1};
-    std::vector<qapsule_array> tensors;
-    std::int64_t* next = codes.data();
-    for (const int size : {%(sizes)s}) {
-        tensors.push_back({next, QAPSULE_CODES, 1});
-        next += %(samples)d * size;
-    }
-    const qapsule_batch batch = {&input, tensors.data(), 0, %(samples)d};
-    if (qapsule_run(&batch)) return 2;
-    std::fwrite(codes.data(), sizeof(std::int64_t), codes.size(), stdout);
-}
-"""
-
-
-def run_sanitized(graph: Graph, folder: Path) -> None:
-    """Five samples, four of them side by side: no undefined behaviour, no overflow of a proved format, every code."""
-    EMULATOR.render(graph).write(folder / "design")
-    (values,), sizes = samples(graph, 5), [op.output.size for op in graph]
-    text = RUN % {"samples": 5, "size": sizes[0], "codes": sum(sizes), "sizes": ", ".join(map(str, sizes))}
-    (folder / "run.cpp").write_text(text)
-    flags = ("-std=c++14", "-w", *SANITIZE, "-DQAPSULE_VERIFY", "-DQAPSULE_LANES=4", "-DQAPSULE_LANES_H")
-    command = [compiler("g++"), *flags, str(folder / "run.cpp"), "-o", str(folder / "run")]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr[:4000]
-    ran = subprocess.run([str(folder / "run")], input=values.astype(np.float64).tobytes(), capture_output=True)
-    assert ran.returncode == 0, ran.stderr.decode()[:4000]
-    codes, expected = np.frombuffer(ran.stdout, np.int64), graph.trace(graph.inputs[0].encode(values))
-    assert np.array_equal(codes, np.concatenate([expected[op.name].ravel() for op in graph]))
 
 
 def test_without_undefined_behaviour(galleries: list[Graph], tmp_path: Path) -> None:
