@@ -10,12 +10,10 @@ those that the tests run.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +24,16 @@ from tqdm import tqdm
 from compress.checkpoint import write_bytes
 from export.backend import BackendError
 from export.ir import GraphError
+from recipes import processes
 from recipes.fuzz.case import Case, Disagreement, Refused, draw, in_python
 from recipes.fuzz.coverage import features
 from recipes.fuzz.designs import compiled
 from recipes.fuzz.projects import TARGETS, BenchError, NotHere, bench, drawn_project
 
 ACCOUNT, FINDS = "campaign.json", "finds"
+
+#: What a worker does before another takes its place.
+_GROUPS_EACH = 12
 
 #: What reloadable weights are refused with; any other error of a graph that was compared is a find.
 _REFUSALS = ("is wired for the weights", "there is nothing to reload")
@@ -111,16 +113,18 @@ def fuzz(
     """
     account = _begun(campaign, out, resume)
     left = range(account.groups, campaign.groups)
-    context = multiprocessing.get_context("spawn")
+    count = workers or len(os.sched_getaffinity(0))
     bar = tqdm(total=campaign.networks, initial=account.networks, desc="fuzz", unit="net", disable=not progress)
-    # A library once loaded stays: a worker is replaced before it holds many.
-    processes = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, max_tasks_per_child=12)
-    with processes as pool, bar:
-        for seen in pool.map(_group, [(campaign, group, out / FINDS, standins) for group in left]):
-            account.add(seen)
-            _write(campaign, account, out)
-            bar.update(seen.networks)
-            bar.set_postfix(finds=len(account.finds))
+    with bar:
+        # A library once loaded stays: workers are replaced before they hold many.
+        for first in range(0, len(left), _GROUPS_EACH * count):
+            groups = left[first : first + _GROUPS_EACH * count]
+            with processes.workers(count) as pool:
+                for seen in pool.map(_group, [(campaign, group, out / FINDS, standins) for group in groups]):
+                    account.add(seen)
+                    _write(campaign, account, out)
+                    bar.update(seen.networks)
+                    bar.set_postfix(finds=len(account.finds))
     return account
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 
-import torch
+from recipes import processes
 
 #: Seconds to wait for a Dask scheduler.
 _PATIENCE = 10
@@ -29,20 +26,10 @@ def local_processes(workers: int | None = None) -> Iterator[Crew]:
 
     None of them outlives this one, however it ends.
     """
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    _check(workers)
-    context = get_context("spawn")  # a forked torch may hang
-    theirs, ours = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enlist, initargs=(theirs,))
-    try:
-        yield Crew(pool, workers)
-    except BaseException:
-        ours.close()  # whatever the workers are doing, they stop here
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        ours.close()
-        theirs.close()
+    count = len(os.sched_getaffinity(0)) if workers is None else workers
+    _check(count)
+    with processes.workers(count) as pool:
+        yield Crew(pool, count)
 
 
 @contextmanager
@@ -69,16 +56,3 @@ def dask_cluster(address: str, workers: int | None = None) -> Iterator[Crew]:
 def _check(workers: int) -> None:
     if workers < 1:
         raise ValueError(f"workers={workers}: at least one is needed to run trials")
-
-
-def _enlist(parent: Connection) -> None:
-    """In a new worker."""
-    os.setsid()  # Ctrl-C in a terminal is for the process that hands out the work
-    torch.set_num_threads(1)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: Connection) -> None:
-    """End this process as soon as the other end of the pipe is gone; every file here can stand that at any moment."""
-    parent.poll(None)
-    os._exit(1)
