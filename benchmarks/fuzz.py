@@ -3,7 +3,7 @@
     python benchmarks/fuzz.py [--networks 10000] [--seed 0] [--run runs/fuzz]
 
 Goes on with the campaign in ``--run``, if there is one, and writes benchmarks/results/fuzz.json: what was drawn,
-refused and compared, what has never been met, every disagreement, and the CPU time of this call.
+refused and compared, what has never been met, and every disagreement.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def to_graph(
     ``input_shape`` is that of one sample, or a list of one for each input. ``input_format`` is needed where the model
     does not quantize its input; ``precision`` where it has plain float layers. ``reuse_factor`` is one for all layers,
     or one by layer name (``export.costs.balance`` suggests them), and so is ``strategy``: what becomes of the zeros
-    among the weights of a layer (``export.passes.choose_sparse``). ``backend`` decides which passes
-    run. Raises ValueError, naming the layer and the cure, for whatever has no exact integer form.
+    among the weights of a layer (``export.passes.choose_sparse``). ``backend`` decides which passes run. Raises
+    ValueError, naming the layer and the cure, for whatever has no exact integer form.
     """
     from export.backends import find_backend
     from export.ir import Graph
