@@ -69,7 +69,8 @@ class Spelling:
             case SignalType():
                 return self.signal(kind.format, kind.modes)
             case ConstantType():
-                return self.constant(kind.format)
+                number = self.constant(kind.format)
+                return f"qapsule::{kind.digit.name}<{number}, {kind.digit.frac}>" if kind.digit else number
             case IndexType():
                 return self.index(kind.bits)
             case PacketType():
@@ -144,6 +145,9 @@ class Backend:
             preamble += ('#include "qapsule/packet.h"', *self.spelling.streams.preamble)
             headers += ("packet.h", *self.spelling.streams.headers)
         numbers = [kind for step in firmware for kind in step.types]
+        if any(isinstance(kind, ConstantType) and kind.digit for kind in numbers):
+            preamble += ('#include "qapsule/digits.h"',)
+            headers += ("digits.h",)
         common = {
             "firmware": firmware,
             "preamble": preamble,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benches import bench
 from designs import assert_equal_traces, conv_net, every_op, lookup_net, mlp, samples, skip_net
@@ -14,9 +16,10 @@ from compress.fixed import FixedPoint
 from export.backend import Backend, Project
 from export.backends import BACKENDS
 from export.emulation.emulator import Emulator
-from export.ir import Graph, Op, Tensor
-from export.ops import Full, Input, Maximum, Sparse
+from export.ir import Const, Graph, Op, Tensor
+from export.ops import Full, Input, Maximum, Sparse, SumOfProducts
 from export.passes import lay_out
+from export.passes.choose_sparse import Strategies
 from export.streams.access import Io
 from recipes.fuzz.projects import TARGETS
 
@@ -30,9 +33,17 @@ def two_of_each() -> Graph:
     return Graph("two_of_each", (Input(a), Input(b), largest), (a, largest.output)).verify()
 
 
-def laid_out(strategy: str, **reuse_factors: int) -> Callable[[], Graph]:
+def laid_out(strategy: Strategies, graph: Graph | None = None, **reuse_factors: int) -> Callable[[], Graph]:
     """Two convolutions and a dense layer."""
-    return lambda: lay_out(reuse_factors, strategy)(conv_net()).verify()
+    return lambda: lay_out(reuse_factors, strategy)(graph or conv_net()).verify()
+
+
+def of_one_digit(graph: Graph) -> Graph:
+    """The same with nothing left of each weight but its sign; the last layer has no zeros."""
+    *others, last = (op for op in graph if isinstance(op, SumOfProducts))
+    signs = {op: np.sign(op.weight.codes) for op in others} | {last: np.where(last.weight.codes < 0, -1, 1)}
+    changed = {op: replace(op, weight=Const(codes, op.weight.format)) for op, codes in signs.items()}
+    return replace(graph, ops=tuple(changed.get(op, op) for op in graph)).verify()
 
 
 NETWORKS: dict[str, Callable[[], Graph]] = {
@@ -44,6 +55,7 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "serial": laid_out("dense", conv1=36, conv2=16, fc=48),
     "coo": laid_out("coo", conv1=7, conv2=5, fc=4),
     "unrolled": laid_out("unrolled"),
+    "signs": laid_out({"conv1": "coo", "conv2": "dense"}, of_one_digit(conv_net()), conv1=7, conv2=32, fc=8),
     "reused": lambda: mlp("net", (12, 6, 5), reuse_factors=(4, 6)),
     "two_of_each": two_of_each,
 }

@@ -41,6 +41,13 @@ def multipliers_of(op: SumOfProducts, reuse_factor: int) -> Multipliers:
         count = len(multipliers_used(op.matrix, reuse_factor))
     else:
         count = -(-op.weight.codes.size // reuse_factor)  # the weights of a sparse layer are those that are not zero
+    return shared(op, count)
+
+
+def shared(op: SumOfProducts, count: int) -> Multipliers:
+    """So many products at a time of weights that come from a memory: none multiplies by weights of one digit."""
+    if op.digit:
+        return Multipliers()
     return by_variable(op.weight.format.width, op.x.format.width).times(count)
 
 
@@ -88,7 +95,7 @@ class Step:
     @classmethod
     def of(cls, op: SumOfProducts) -> Step:
         """Where all inputs are at hand."""
-        (outputs, inputs), reuse, bits = op.matrix.shape, op.reuse_factor, op.weight.format.width
+        (outputs, inputs), reuse, bits = op.matrix.shape, op.reuse_factor, op.weight_bits
         groups = op.groups if isinstance(op, Convolution) else 1
         if isinstance(op, SparseConv | SparseDense):  # any multiplier may read and add to any
             multipliers = -(-op.weight.codes.size // reuse)
@@ -107,14 +114,14 @@ def from_memory(op: SumOfProducts, target: Target, step: Step) -> OpEstimate:
     """R steps, each of which reads its weights, and in a sparse layer their places, as one word of a memory."""
     acc, reuse, outputs = op.output.format.width, op.reuse_factor, len(op.matrix)
     x, count = op.x.format.width, step.multipliers
-    multipliers = by_variable(op.weight.format.width, x).times(count)
+    multipliers = shared(op, count)
     muxes = step.reads * x * (step.sources - 1) + count * acc * (step.sinks - 1)
     return OpEstimate(
         name=op.name,
         kind=type(op).__name__,
         reuse_factor=reuse,
         products=int(np.count_nonzero(op.matrix)) * prod(op.output.shape[1:]),
-        multipliers=count,
+        multipliers=multipliers.count,
         in_dsp=multipliers.in_dsp,
         adders=count,
         memory_bits=step.entry * count * reuse,

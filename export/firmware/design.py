@@ -24,6 +24,7 @@ from export.firmware.tables import (
     TypeName,
     constants,
     entries_of,
+    in_digits,
     loadable,
     parts_of,
     table_of,
@@ -184,6 +185,8 @@ class Firmware:
             how = self.accesses.get(op.output)
             local, at_hand = (how.local(op), how.at_hand(op)) if how else (op, op.inputs)
             parts = _parts(how, local, y.name, delivery)
+            if delivery is None:  # other weights may be any numbers
+                parts = in_digits(local, y.name, parts)
             # The types of a cast by channel carry its modes; what they make fits the type that covers them.
             modes = None if isinstance(op, ChannelCast) else getattr(op, "modes", None)
             steps.append(

@@ -216,5 +216,7 @@ def _word(kind: Any, literal: str) -> tuple[int, int]:
         return int(literal.rstrip("u"), 0), 32
     if isinstance(kind, IndexType):
         return int(literal), kind.bits
+    if kind.digit and not kind.digit.has_zeros:
+        return int(float(literal) > 0), kind.digit.bits
     fmt = kind.format
     return int(math.ldexp(float(literal), fmt.frac)) % (1 << fmt.width), fmt.width

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import numpy as np
@@ -29,10 +29,12 @@ from export.ops import (
     Softmax,
     SparseConv,
     SparseDense,
+    SumOfProducts,
     SumPool,
     Threshold,
 )
 from export.ops.casts import along_channels, channels_by_format
+from export.ops.digits import OneDigit
 from export.ops.movement import NOWHERE
 from export.ops.reuse import by_step, spread
 from export.ops.softmax import TO_INDEX, TO_MANTISSA
@@ -49,10 +51,11 @@ class SignalType:
 
 @dataclass(frozen=True)
 class ConstantType:
-    """The type of the entries of a table."""
+    """The type of the entries of a table; ``digit`` says that they are weights of no more than one."""
 
     name: str
     format: FixedPoint
+    digit: OneDigit | None = None
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,14 @@ def parts_of(op: Op, name: str, arranged: Mapping[str, Codes]) -> Parts:
         },
         tuple(ConstantType(f"{name}_{field}_t", consts[field].format) for field in arranged),
     )
+
+
+def in_digits(op: Op, name: str, parts: Parts) -> Parts:
+    """The same where weights that share their hardware and have one digit are digits, not factors of a multiplier."""
+    if not isinstance(op, SumOfProducts) or op.reuse_factor == 1 or (digit := op.digit) is None:
+        return parts
+    weight = ConstantType(f"{name}_weight_t", digit.format, digit)
+    return replace(parts, types=tuple(weight if kind.name == weight.name else kind for kind in parts.types))
 
 
 def table_of(name: str, entry_type: str, entries: NDArray[np.str_]) -> Table:

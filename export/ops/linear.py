@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from export.arithmetic import exact_matmul, roomy, shifted
 from export.intervals import Bounds
 from export.ir import Const, Op, Tensor
 from export.modes import Modes
+from export.ops.digits import OneDigit, one_digit
 from export.ops.reuse import check_reuse, multipliers_used, side_by_side
 
 #: Operands that are laid out at once; a batch with more of them is taken in parts.
@@ -45,6 +46,16 @@ class SumOfProducts(Op):
 
         The channels are divided evenly among the groups, in order.
         """
+
+    @property
+    def digit(self) -> OneDigit | None:
+        """What the weights are if they are all of one size: then no product takes a multiplier, whatever shares it."""
+        return one_digit(self.weight)
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of a weight in a memory."""
+        return self.digit.bits if self.digit else self.weight.format.width
 
     @property
     def product_frac(self) -> int:
@@ -249,6 +260,12 @@ class Sparse(SumOfProducts):
         dense = np.zeros((n_out, n_in), dtype=self.weight.codes.dtype)
         dense[list(self.cols), list(self.rows)] = self.weight.codes
         return dense
+
+    @property
+    def digit(self) -> OneDigit | None:
+        """As that of any layer; places that are left over hold a weight of zero."""
+        found = super().digit
+        return found and replace(found, has_zeros=True)
 
     @property
     def side_by_side(self) -> int:

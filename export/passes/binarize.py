@@ -45,14 +45,7 @@ def makes_signs(op: Threshold) -> bool:
 
 def multiplies_signs(op: Dense) -> bool:
     """Whether every weight is plus or minus one power of two, and the sum is exact."""
-    return op.modes is None and _exponent(op.weight) is not None
-
-
-def _exponent(weight: Const) -> int | None:
-    """e where every code is 2**e or -2**e."""
-    magnitudes = set(np.abs(weight.codes).ravel().tolist())
-    magnitude = magnitudes.pop() if len(magnitudes) == 1 else 0
-    return magnitude.bit_length() - 1 if magnitude > 0 and magnitude & (magnitude - 1) == 0 else None
+    return op.modes is None and op.digit is not None and not op.digit.has_zeros
 
 
 def _followed(graph: Graph, tensor: Tensor) -> tuple[list[Op], list[Op]]:
@@ -81,9 +74,8 @@ def _bits(op: Threshold) -> Threshold:
 
 def _counted(op: Dense, x: Tensor) -> BinaryDense:
     """The same sum: an agreement takes a product from -1 to +1, which is two."""
-    exponent = _exponent(op.weight)
-    assert exponent is not None
-    frac = op.product_frac - exponent - 1
+    assert op.digit is not None
+    frac = op.x.format.frac + op.digit.frac - 1
     none_agree = x.size  # products of -1, in units of half an agreement
     exact = max(frac + 1, op.bias.format.frac)
     offset = shifted(op.bias.codes, exact - op.bias.format.frac) - (none_agree << (exact - frac - 1))

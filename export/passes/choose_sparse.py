@@ -59,7 +59,7 @@ def entry_bits(op: _Layer) -> int:
     """
     outputs, inputs = op.matrix.shape
     groups = op.groups if isinstance(op, Conv | SparseConv) else 1
-    return op.weight.format.width + index_bits(groups * inputs) + index_bits(outputs)
+    return op.weight_bits + index_bits(groups * inputs) + index_bits(outputs)
 
 
 def saves_bits(op: _Layer, reuse_factor: int = 1) -> bool:
@@ -71,7 +71,7 @@ def saves_bits(op: _Layer, reuse_factor: int = 1) -> bool:
     kept = op.matrix.size
     if 1 < reuse_factor in legal_reuse_factors(inputs, outputs):
         kept = reuse_factor * len(multipliers_used(op.matrix, reuse_factor))
-    return int(np.count_nonzero(op.matrix)) * entry_bits(op) < kept * op.weight.format.width
+    return int(np.count_nonzero(op.matrix)) * entry_bits(op) < kept * op.weight_bits
 
 
 def by_layer(strategy: Strategies, graph: Graph) -> dict[str, Strategy]:

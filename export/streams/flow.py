@@ -179,9 +179,9 @@ def _step(op: Linear, how: Absorbed) -> Step:
     if isinstance(op, SparseDense):
         dealt = how.entries(op)
         count = dealt.multipliers
-        entry = op.weight.format.width + index_bits(inputs) + index_bits(outputs)
+        entry = op.weight_bits + index_bits(inputs) + index_bits(outputs)
         return Step(count, entry, count, inputs, outputs, count // dealt.side_by_side, outputs)
-    count, bits = inputs * outputs // how.steps(op), op.weight.format.width
+    count, bits = inputs * outputs // how.steps(op), op.weight_bits
     whole = max(1, inputs // how.steps(op))
     return Step(count, bits, whole, inputs // whole, max(1, how.steps(op) // inputs), levels(whole + 1), outputs)
 

@@ -331,19 +331,23 @@ class walk {
                 // The last square lies over the one before it.
                 const int i = done + LANES <= N ? done : N - LANES;
                 typename square<std::int32_t, LANES>::vector tile[LANES];
+                typename Fast::reals here{};  // one sum of all squares would be one long chain of additions
                 for (int lane = 0; lane < LANES; ++lane) {
                     typename Fast::codes parts[sizeof(tile[0]) / sizeof(typename Fast::codes)];
                     const Real* from = rows[lane] + i;
+                    // Rows are too short for a machine to foresee the next ones.
+                    __builtin_prefetch(from + LANES * std::int64_t(N));
                     for (typename Fast::codes& part : parts) {
                         typename Fast::reals values;
                         __builtin_memcpy(&values, from, sizeof values);
-                        part = Fast::apply(values, doubt);
+                        part = Fast::apply(values, here);
                         from += Fast::lanes;
                     }
                     __builtin_memcpy(&tile[lane], parts, sizeof parts);
                 }
                 square<std::int32_t, LANES>::transpose(tile);
-                for (int k = 0; k < LANES; ++k) __builtin_memcpy(&x[i + k], &tile[k], sizeof tile[k]);
+                for (int k = 0; k < LANES; ++k) x[i + k] = T::from_raw(tile[k]);
+                doubt += here;
             }
             refused |= any(doubt != 0);
             return N;

@@ -110,18 +110,20 @@ struct encoder_in_lanes<encoder<W, FRAC, S, Q, O>, Real, LANES> {
 
     static integers summed(reals scaled) {
         const reals sum = scaled + static_cast<Real>(detail::power_of_two(digits - 1) * 1.5);
-        return within(reinterpret_cast<integers>(sum), origin + lowest, origin + highest, origin) - origin;
+        return within<origin + lowest, origin + highest, origin>(reinterpret_cast<integers>(sum)) - origin;
     }
     static integers compared(reals scaled) {
         // One unit outside the range decides like any number beyond it. In this order NaN becomes a number.
         reals near = scaled < Real(highest + 1) ? scaled : reals{} + Real(highest + 1);
         near = near > Real(lowest - 1) ? near : reals{} + Real(lowest - 1);
-        return within(nearest(near, __builtin_convertvector(near, integers)), lowest, highest, 0);
+        return within<lowest, highest, 0>(nearest(near, __builtin_convertvector(near, integers)));
     }
-    static integers within(integers code, integer low, integer high, integer zero) {
-        if (O == SAT_ZERO) return (code > high) | (code < low) ? integers{} + zero : code;
-        code = code > high ? integers{} + high : code;
-        return code < low ? integers{} + low : code;
+    /// With limits that are constants of the template a compiler sees that these are the instructions min and max.
+    template <integer LOW, integer HIGH, integer ZERO>
+    static integers within(integers code) {
+        if (O == SAT_ZERO) return (code > HIGH) | (code < LOW) ? integers{} + ZERO : code;
+        code = code > HIGH ? integers{} + HIGH : code;
+        return code > LOW ? code : integers{} + LOW;
     }
     /// A comparison is -1 where it holds.
     static integers nearest(reals near, integers whole) {

@@ -8,6 +8,7 @@
 #ifndef QAPSULE_FIXED_H
 #define QAPSULE_FIXED_H
 
+#include "digits.h"
 #include "modes.h"
 #include "numbers.h"
 #include "word.h"
@@ -79,14 +80,6 @@ struct cast_codes<TO, FROM, true> {
         return fits::target::template from<lanes>(fits::apply(fits::w::template from<lanes>(rounded)));
     }
 };
-
-/// 2^power as a double, exact for every power that a double has.
-constexpr double power_of_two(int power) {
-    double value = 1;
-    for (; power > 0; --power) value *= 2;
-    for (; power < 0; ++power) value /= 2;
-    return value;
-}
 
 }  // namespace detail
 
@@ -241,6 +234,16 @@ template <int W, int I, bool S, rounding Q, overflow O, int L>
 struct side_by_side<fixed<W, I, S, Q, O, L>> {
     static constexpr int count = 4;
 };
+
+/// A machine multiplies by plus or minus one as fast as it chooses.
+template <int W, int I, bool S, rounding Q, overflow O, int L, class X, class Number, int FRAC>
+fixed<W, I, S, Q, O, L> multiply_add(const fixed<W, I, S, Q, O, L>& acc, const X& x, const binary<Number, FRAC>& w) {
+    return multiply_add(acc, x, Number::from_raw(w.raw() ? 1 : -1));
+}
+template <int W, int I, bool S, rounding Q, overflow O, int L, class X, class Number, int FRAC>
+fixed<W, I, S, Q, O, L> multiply_add(const fixed<W, I, S, Q, O, L>& acc, const X& x, const ternary<Number, FRAC>& w) {
+    return multiply_add(acc, x, w.number());
+}
 
 /// a in the lanes where the comparison held, b elsewhere.
 template <class E, int W, int I, bool S, rounding Q, overflow O, int L>

@@ -23,6 +23,13 @@ constexpr Acc multiply_add(const Acc& acc, const X& x, const W& w) {
 
 namespace detail {
 
+constexpr double squared(double x) { return x * x; }
+
+/// 2^power, exact for every power that a double has.
+constexpr double power_of_two(int power) {
+    return power == 0 ? 1 : squared(power_of_two(power / 2)) * (power % 2 == 0 ? 1 : power > 0 ? 2 : 0.5);
+}
+
 // The bits of a number as the vendors' types hand them out; the other one does not compile.
 template <class X>
 auto bits_of(const X& x, int) -> decltype(x.range(X::width - 1, 0).to_uint64()) {

@@ -32,27 +32,39 @@ struct in_any_order {
 #endif
 };
 
+/// Whether the entries `first` to `first + COUNT` - 1 are all of output `col`; a single branch, whatever COUNT is.
+template <int COUNT, class W, class Row, class Col, int NNZ>
+inline bool all_of(Col col, const coo<W, Row, Col> (&entries)[NNZ], int first) {
+    unsigned differences = 0;
+    for (int k = first; k < first + COUNT; ++k) differences |= static_cast<unsigned>(entries[k].col ^ col);
+    return differences == 0;
+}
+
 template <bool UNROLLED>
 struct entries_in_software {
     template <class X, class Acc, class W, class Row, class Col, int N_IN, int N_OUT, int NNZ>
     static void add(const X (&x)[N_IN], Acc (&y)[N_OUT], const coo<W, Row, Col> (&entries)[NNZ]) {
-        constexpr int chains = in_any_order<X, W, Acc>::value ? 2 : 1;
+        constexpr int at_once = 4;
         int k = 0;
         while (k < NNZ) {
-            // An addition takes longer than its turn comes round, so that there are two sums of each output; from
-            // memory, and back to it, it would take longer still.
             const Col col = entries[k].col;
             Acc sum = y[col];
-            Acc other = Acc(0);
-            for (; k + chains <= NNZ && entries[k].col == col && entries[k + chains - 1].col == col; k += chains) {
-                sum = multiply_add(sum, x[entries[k].row], entries[k].weight);
-                if (chains == 2) other = multiply_add(other, x[entries[k + 1].row], entries[k + 1].weight);
+            if (in_any_order<X, W, Acc>::value) {
+                // An addition takes longer than its turn comes round, so that there are two sums of each output; from
+                // memory, and back to it, it would take longer still.
+                Acc other = Acc(0);
+                for (; k + at_once <= NNZ && all_of<at_once>(col, entries, k); k += at_once) {
+                    const coo<W, Row, Col>* const four = entries + k;
+                    sum = multiply_add(sum, x[four[0].row], four[0].weight);
+                    other = multiply_add(other, x[four[1].row], four[1].weight);
+                    sum = multiply_add(sum, x[four[2].row], four[2].weight);
+                    other = multiply_add(other, x[four[3].row], four[3].weight);
+                }
+                sum = Acc(sum + other);
             }
-            if (k < NNZ && entries[k].col == col) {
+            for (; k < NNZ && entries[k].col == col; ++k)
                 sum = multiply_add(sum, x[entries[k].row], entries[k].weight);
-                ++k;
-            }
-            y[col] = chains == 2 ? Acc(sum + other) : sum;
+            y[col] = sum;
         }
     }
 };

@@ -18,6 +18,8 @@ template <class W, class Row, class Col>
 struct coo;
 template <class W, class Index>
 struct tap;
+template <class Number, int FRAC>
+class ternary;
 
 /// The majority of each bit of three words: one wrong copy changes nothing.
 template <class Word>
@@ -52,6 +54,13 @@ auto restore(T& x, unsigned long long code) -> decltype(void(T::from_raw(typenam
 template <class T>
 auto restore(T& x, unsigned long long code) -> typename std::enable_if<std::is_integral<T>::value>::type {
     x = static_cast<T>(code);
+}
+
+template <class Number, int FRAC>
+void restore(ternary<Number, FRAC>& x, unsigned long long code) {
+    Number number;
+    restore(number, code);
+    x = ternary<Number, FRAC>(number);
 }
 
 template <class Word, int FIELDS>

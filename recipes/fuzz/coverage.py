@@ -13,7 +13,7 @@ from export.backends.settings import Memory
 from export.firmware.storage import Weights
 from export.ir import Op
 from export.modes import Modes
-from export.ops import Dense, SumOfProducts
+from export.ops import Dense, Sparse, SumOfProducts
 from export.streams.access import Io
 from recipes.fuzz.case import ORIGINS, Case
 from recipes.fuzz.projects import TARGETS
@@ -48,6 +48,8 @@ def _features(case: Case) -> Iterator[str]:
             rows = op.matrix.any(axis=1)
             if not rows.all():
                 yield f"{kind}: {'outputs without weights' if rows.any() else 'no weights left'}"
+            if op.reuse_factor > 1 and op.digit:
+                yield f"{kind}: {op.digit.name} weights share hardware"
             if isinstance(op, Dense) and not op.has_all_multipliers:
                 yield f"{kind}: multipliers without weights"
         width = op.output.format.width
@@ -70,6 +72,8 @@ def expected() -> tuple[str, ...]:
         if issubclass(kind, SumOfProducts):
             ways = ("shared multipliers", "fully parallel", "exact sums", "cast sums", "outputs without weights")
             met += [f"{kind.__name__}: {way}" for way in ways]
+            digits = ("ternary",) if issubclass(kind, Sparse) else ("binary", "ternary")
+            met += [f"{kind.__name__}: {digit} weights share hardware" for digit in digits]
     met.append("Dense: multipliers without weights")
     for backend in TARGETS:
         met += [f"{backend.name}: io={io.value}" for io in backend.ios]

@@ -186,6 +186,15 @@ class _Draw:
         fmt = random_format(self.rng, widest)
         return Const(np.where(self.rng.random(shape) < zeros, 0, random_codes(self.rng, fmt, shape)), fmt)
 
+    def weights(self, shape: tuple[int, ...], widest: int, zeros: float) -> Const:
+        """Numbers, or signs alone."""
+        drawn = self.constants(shape, widest, zeros)
+        if drawn.format.width == 1 or self.rng.random() >= 0.15:
+            return drawn
+        fmt, kind = replace(drawn.format, signed=True), self.rng.integers(2)
+        signs = np.sign(drawn.codes) if kind else np.where(drawn.codes > 0, 1, -1)
+        return Const(signs << int(self.rng.integers(0, fmt.width - 1)), fmt)
+
     def window(self, x: Tensor, padding: int) -> Window | None:
         """Over all axes but the first, with so much padding on a side at most; None if a window were nothing else."""
         axes: list[Sliding | Adaptive] = []
@@ -204,7 +213,7 @@ class _Draw:
             return x
         divisors = [n for n in range(1, x.shape[0] + 1) if x.shape[0] % n == 0]
         groups, made = divisors[self.rng.integers(len(divisors))], int(self.rng.integers(1, 4))
-        weight = self.constants((groups * made, x.shape[0] // groups, *window.kernel), 6, zeros=0.4)
+        weight = self.weights((groups * made, x.shape[0] // groups, *window.kernel), 6, zeros=0.4)
         shape = (groups * made, *window.positions)
         return self.add(self.products("conv", x, weight, shape, partial(Conv, window=window)))
 
@@ -231,7 +240,7 @@ class _Draw:
 
     def dense(self, x: Tensor) -> Tensor:
         n_in, n_out = x.size, int(self.rng.integers(1, 9))
-        weight = self.constants((n_out, n_in), 8, zeros=self.rng.choice([0.0, 0.5, 0.9]))
+        weight = self.weights((n_out, n_in), 8, zeros=self.rng.choice([0.0, 0.5, 0.9]))
         if self.rng.random() < 0.3:  # dead neurons
             dead = (self.rng.random((n_out, 1)) < 0.4) | (self.rng.random((1, n_in)) < 0.3)
             weight = Const(np.where(dead, 0, weight.codes), weight.format)
