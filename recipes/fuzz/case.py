@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fixed import Codes
+from compress.fixed import Codes, FixedPoint, FixedPointError
 from export.archive import dumped, loaded
 from export.frontends.precision import Precision
 from export.frontends.torch import lower
@@ -148,14 +148,21 @@ def traces_differ(case: Case, between: str, got: dict[str, Codes]) -> Iterator[D
             return
 
 
-def _outputs(graph: Graph, codes: Codes) -> list[NDArray[np.float64]]:
-    """The numbers that leave, by whatever scale their reader knows."""
+def _outputs(graph: Graph, codes: Codes) -> list[NDArray[Any]]:
+    """The numbers that leave, by whatever scale their reader knows; fractions where no float64 holds all of them."""
     traced = graph.trace(codes)
     made = []
     for tensor in graph.outputs:
         reading, own = graph.reading(tensor), traced[tensor.name]
-        made.append(tensor.format.values(own) if reading is None else reading.numbers(own, tensor.format))
+        made.append(_numbers(tensor.format, own) if reading is None else reading.numbers(own, tensor.format))
     return made
+
+
+def _numbers(fmt: FixedPoint, codes: Codes) -> NDArray[Any]:
+    try:
+        return fmt.values(codes)
+    except FixedPointError:
+        return codes.astype(object) * fmt.lsb
 
 
 def _by_torch(module: Any, x: NDArray[np.float64]) -> NDArray[np.float64]:

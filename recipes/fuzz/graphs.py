@@ -20,6 +20,7 @@ from export.intervals import Bounds
 from export.ir import Const, Graph, Op, Tensor
 from export.ops import (
     Affine,
+    BinaryDense,
     Cast,
     ChannelCast,
     Clip,
@@ -32,12 +33,14 @@ from export.ops import (
     ReLU,
     Requantize,
     Reshape,
+    SparseConv,
     SparseDense,
     SumOfProducts,
     SumPool,
     Table,
     Threshold,
 )
+from export.ops.binary import SIGN
 from export.ops.casts import covering
 from export.ops.reuse import by_step, legal_reuse_factors
 from export.ops.windows import Adaptive, Sliding, Window, adaptive
@@ -82,7 +85,7 @@ def random_graph(rng: np.random.Generator) -> Graph:
     makers = (draw.cast, draw.by_channel, draw.relu, draw.clip, draw.activation, draw.affine, draw.threshold,
               draw.table, draw.requantize, draw.maximum)  # fmt: skip
     for _ in range(rng.integers(1, 4)):
-        x = draw.dense(draw.narrow(x))
+        x = (draw.counted if rng.random() < 0.1 else draw.dense)(draw.narrow(x))
         for _ in range(rng.integers(0, 4)):
             x = makers[rng.integers(len(makers))](x)
         if rng.random() < 0.6:
@@ -215,7 +218,8 @@ class _Draw:
         groups, made = divisors[self.rng.integers(len(divisors))], int(self.rng.integers(1, 4))
         weight = self.weights((groups * made, x.shape[0] // groups, *window.kernel), 6, zeros=0.4)
         shape = (groups * made, *window.positions)
-        return self.add(self.products("conv", x, weight, shape, partial(Conv, window=window)))
+        op = self.products("conv", x, weight, shape, partial(Conv, window=window))
+        return self.add(self.sparse(op, SparseConv) if self.rng.random() < 0.2 else op)
 
     def max_pool(self, x: Tensor) -> Tensor:
         window = self.pooling(x)
@@ -251,11 +255,28 @@ class _Draw:
             codes = weight.codes.copy()
             codes.flat[idle.ravel()] = 0
             op = replace(op, weight=(weight := Const(codes, weight.format)))
-        nonzero = int(np.count_nonzero(weight.codes))
-        if nonzero and self.rng.random() < 0.3:
-            one = replace(op, reuse_factor=1)
-            return self.add(SparseDense.of(one, reuse_factor=int(self.rng.integers(1, nonzero + 1))))
-        return self.add(op)
+        return self.add(self.sparse(op, SparseDense) if self.rng.random() < 0.3 else op)
+
+    def sparse(self, op: Any, kind: type[SparseConv | SparseDense]) -> Op:
+        """Without its zeros, with any reuse factor; as it is if nothing else is there."""
+        nonzero = int(np.count_nonzero(op.weight.codes))
+        if not nonzero:
+            return op
+        reuse = int(self.rng.integers(1, nonzero + 1))
+        return kind.of(replace(op, reuse_factor=1), reuse_factor=reuse)
+
+    def counted(self, x: Tensor) -> Tensor:
+        """Signs, and how many of them agree with those of the weights."""
+        n_out = int(self.rng.integers(1, 9))
+        level, step = Const(random_codes(self.rng, x.format, (x.size, 1)), x.format), self.rng.choice([-1, 1], x.size)
+        signs = self.tensor("signs", x.shape, SIGN)
+        starts, steps = Const((step < 0).astype(np.int64), SIGN), Const(step, FixedPoint(2, 0))
+        bits = self.add(Threshold(signs, x, level, starts, steps))
+        weight, frac = Const(self.rng.integers(0, 2, (n_out, x.size)), SIGN), int(self.rng.integers(-2, 4))
+        offset = self.constants((n_out,), 6, zeros=0.2)
+        exact = max(frac, offset.format.frac)
+        wide = BinaryDense(self.tensor("counted", (n_out,), FixedPoint(40, exact)), bits, weight, offset, frac)
+        return self.add(replace(wide, output=replace(wide.output, format=wide.bounds(self.reach[bits]).format(exact))))
 
     def products(
         self, what: str, x: Tensor, weight: Const, shape: tuple[int, ...], make: Callable[..., SumOfProducts]
