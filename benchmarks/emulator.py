@@ -13,7 +13,8 @@ the CPU time of this process and its children. A build starts from a converted m
 prediction, in an empty cache; its memory is that of the largest process of the compiler. Cached starts, traces and that
 memory are measured in processes of their own. Two threads against one, which the wall clock measures and only an
 otherwise idle machine does justice to, and a trace against a prediction are measured on the nets of 6 bits, and on a
-fourth one, 64-256-256-10, whose time is products alone.
+fourth one, 64-256-256-10, whose time is products alone. Traces are of as many samples as their results fit into the
+memory that the emulator keeps for reuse; of more, the system takes longer to hand out their memory than they take.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from recipes.recipe import Recipe
 SEED = 0
 CLASSIC = FixedPoint.of(16, 6)
 TRACED = 100_000
+TRACED_BYTES = 200e6
 PRUNED = 0.8
 
 
@@ -249,12 +251,13 @@ def predict_times(case: Case, graphs: dict[str, Graph], scratch: Path, rounds: i
 
 def threads_and_traces(case: Case, scratch: Path, rounds: int) -> dict[str, dict[str, float]]:
     """Of the net of 6 bits, whole and pruned: samples per CPU-second, how many times as fast two threads are as one, by
-    the clock, and how many times as long as predicting them tracing a quarter of the samples takes per sample."""
+    the clock, and how many times as long as predicting them tracing some of the samples takes per sample."""
     x = case.samples(case.ours)
-    some = x[: len(x) // 4]
     found = {}
     for name, pruned in (("6 bits", 0.0), ("6 bits, 80 % pruned", PRUNED)):
         graph = six_bit_graph(case, pruned)
+        numbers = sum(op.output.size for op in graph)
+        some = x[: min(len(x) // 4, int(TRACED_BYTES / (numbers * np.float32().itemsize)))]
         one, two = (Emulator(graph, threads=n, cache_dir=scratch / "cache") for n in (1, 2))
         for emulator in (one, two):
             emulator.predict(x)

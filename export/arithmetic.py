@@ -15,13 +15,20 @@ def exact_matmul(x: Codes, weight: Codes) -> Codes:
 
     Runs in float64 (BLAS) where no partial sum can leave its 53 bits, then int64, then Python integers.
     """
-    heaviest = int(np.abs(weight.astype(object)).sum(axis=1).max()) if weight.size else 0
-    largest = magnitude(x) * max(heaviest, 1)
+    largest = magnitude(x) * max(_heaviest(weight), 1)
     if largest < 1 << 53:
         return np.asarray(x.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.int64)
     if largest < 1 << 62:
         return np.asarray(x.astype(np.int64) @ weight.T.astype(np.int64))
     return as_codes(x.astype(object) @ weight.T.astype(object))
+
+
+def _heaviest(weight: Codes) -> int:
+    """The largest sum of magnitudes in a row."""
+    if not weight.size:
+        return 0
+    fits = magnitude(weight) * weight.shape[1] < 1 << 62
+    return int(np.abs(weight if fits else weight.astype(object)).sum(axis=1).max())
 
 
 def shifted(codes: Codes, bits: int) -> Codes:
