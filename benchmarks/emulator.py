@@ -268,7 +268,7 @@ def threads_and_traces(case: Case, scratch: Path, rounds: int) -> dict[str, dict
                 start = time.perf_counter()
                 emulator.predict(x)
                 wall[key].append(time.perf_counter() - start)
-        spent = turns({"predict": lambda e=one: e.predict(x), "trace": lambda e=one: e.trace(some)}, rounds)
+        spent = turns({"predict": lambda e=one: e.predict(x), "trace": lambda e=one, s=some: e.trace(s)}, rounds)
         found[name] = {
             "samples_per_cpu_second": round(len(x) / spent["predict"]),
             "two_threads_to_one": round(statistics.median(wall["one"]) / statistics.median(wall["two"]), 2),

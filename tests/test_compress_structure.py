@@ -108,7 +108,7 @@ def test_a_pruned_block_is_a_multiplier_that_the_design_does_not_have(n_in: int,
         blocks = reuse_blocks(n_in, n_out, reuse).numpy()
         gone = np.arange(0, blocks.max() + 1, 2)[: blocks.max()]  # all but one at most
         weight, bias = (
-            Const(np.where(np.isin(blocks, gone), 0, 1), FixedPoint(2, 0)),
+            Const(np.where(np.isin(blocks, gone), 0, 3), FixedPoint(3, 0)),
             Const([0] * n_out, FixedPoint(2, 0)),
         )
         y, x = Tensor("y", (n_out,), FixedPoint(40, 0)), Tensor("x", (n_in,), FixedPoint(8, 0))

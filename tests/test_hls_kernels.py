@@ -126,8 +126,7 @@ def test_kernels_on_every_number_type(flavour: Flavour, expected: dict[str, Code
     assert_equal(outputs(flavour, tmp_path, "-O0"), expected)
 
 
-# Where a machine has no such registers GCC says of calls, without a place that word.h could silence, how they differ.
-@pytest.mark.parametrize("flags", [("-O3", "-march=native", "-Wno-psabi"), ("-O1",)], ids=["native", "portable"])
+@pytest.mark.parametrize("flags", [("-O3", "-march=native"), ("-O1",)], ids=["native", "portable"])
 @pytest.mark.parametrize("cxx", ["g++", "clang++"])
 def test_kernels_in_many_lanes_optimised(
     cxx: str, flags: tuple[str, ...], expected: dict[str, Codes], tmp_path: Path
