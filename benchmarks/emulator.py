@@ -256,8 +256,7 @@ def threads_and_traces(case: Case, scratch: Path, rounds: int) -> dict[str, dict
     found = {}
     for name, pruned in (("6 bits", 0.0), ("6 bits, 80 % pruned", PRUNED)):
         graph = six_bit_graph(case, pruned)
-        numbers = sum(op.output.size for op in graph)
-        some = x[: min(len(x) // 4, int(TRACED_BYTES / (numbers * np.float32().itemsize)))]
+        some = x[: min(len(x) // 4, int(TRACED_BYTES / sum(4 * op.output.size for op in graph)))]  # float32
         one, two = (Emulator(graph, threads=n, cache_dir=scratch / "cache") for n in (1, 2))
         for emulator in (one, two):
             emulator.predict(x)
