@@ -35,10 +35,10 @@ class OneDigit:
 
 def one_digit(weight: Const) -> OneDigit | None:
     """What the weights are if they are such; None for any others, and where all are zero."""
-    sizes = set(np.unique(np.abs(weight.codes)).tolist())
-    digits = sizes - {0}
-    size = int(digits.pop()) if len(digits) == 1 else 0
-    if not size or size & (size - 1):
+    sizes = np.abs(weight.codes)
+    size = int(sizes.max()) if sizes.size else 0
+    is_zero = sizes == 0
+    if size <= 0 or size & (size - 1) or not (is_zero | (sizes == size)).all():
         return None
-    digit = OneDigit(weight.format.frac - (size.bit_length() - 1), has_zeros=0 in sizes)
+    digit = OneDigit(weight.format.frac - (size.bit_length() - 1), has_zeros=bool(is_zero.any()))
     return digit if digit.bits <= weight.format.width else None  # 0 or 1 is a bit already

@@ -55,7 +55,8 @@ class SumOfProducts(Op):
     @property
     def weight_bits(self) -> int:
         """Bits of a weight in a memory."""
-        return self.digit.bits if self.digit else self.weight.format.width
+        digit = self.digit
+        return digit.bits if digit else self.weight.format.width
 
     @property
     def product_frac(self) -> int:
