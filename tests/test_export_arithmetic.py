@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.fixed import as_codes
-from export.arithmetic import exact_matmul
+from compress.fixed import FixedPoint, as_codes, magnitude
+from export.arithmetic import exact_matmul, roomy, shifted
 
 #: Near zero, and near where float64, then int64, no longer hold a number or a sum.
 CODES = st.one_of(
@@ -28,3 +29,24 @@ def test_a_product_of_matrices_is_exact(data: st.DataObject) -> None:
 def test_nothing_times_nothing_is_nothing() -> None:
     assert exact_matmul(np.zeros((2, 0), dtype=np.int64), np.zeros((3, 0), dtype=np.int64)).tolist() == [[0] * 3] * 2
     assert exact_matmul(np.zeros((2, 3), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)).shape == (2, 0)
+
+
+def test_exact_matmul_in_every_magnitude() -> None:
+    rng = np.random.default_rng(0)
+    for bits_x, bits_w in ((8, 8), (26, 26), (31, 30), (40, 40), (63, 62)):
+        x = np.array([[int(v) for v in rng.integers(-(2**bits_x), 2**bits_x - 1, size=3)] for _ in range(4)])
+        w = np.array([[int(v) for v in rng.integers(-(2**bits_w), 2**bits_w - 1, size=3)] for _ in range(2)])
+        expected = [[sum(int(a) * int(b) for a, b in zip(r, c, strict=True)) for c in w] for r in x]
+        assert exact_matmul(x, w).tolist() == expected
+    assert exact_matmul(np.zeros((0, 3), dtype=np.int64), np.ones((2, 3), dtype=np.int64)).shape == (0, 2)
+
+
+def test_shifted_never_wraps() -> None:
+    for code in (0, 1, -1, 2**31, 2**62, -(2**63)):
+        for bits in (0, 1, 31, 62, 63, 64, 100):
+            assert shifted(np.array([code]), bits).tolist() == [code << bits]
+    with pytest.raises(ValueError) as error:
+        shifted(np.array([1]), -2)
+    assert str(error.value) == "a shift by -2 would drop bits; cast instead"
+    assert (roomy(np.array([2**62]), FixedPoint(63, 0, False)) + 2**62).tolist() == [2**63]
+    assert magnitude(np.array([-5, 3])) == 5 and magnitude(np.zeros(0)) == 0
