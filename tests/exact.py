@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -117,7 +118,7 @@ def _normalising(norm: nn.BatchNorm1d) -> Callable[[Row], Row]:
 
 
 def function(which: Kind, x: Fraction, layer: nn.Module | None = None) -> Fraction:
-    """A function of one number; ``layer`` holds its constants, where it has some."""
+    """A function of one number, as float64 settles it far away; ``layer`` holds its constants, where it has some."""
     match which:
         case Kind.IDENTITY:
             return x
@@ -134,6 +135,30 @@ def function(which: Kind, x: Fraction, layer: nn.Module | None = None) -> Fracti
             return min(max(x, Fraction(layer.min_val)), Fraction(layer.max_val))
         case Kind.HARD_SIGMOID:
             return min(max(x + 3, Fraction(0)), Fraction(6)) / 6
+    factor = _factor(which, float(x), layer)
+    if which is Kind.TANH:
+        return Fraction(factor) if abs(factor) == 1 else real(which, x)
+    if factor not in (0, 1):
+        return real(which, x, layer)
+    return Fraction(factor) if which is Kind.SIGMOID else x * Fraction(factor)
+
+
+def _factor(which: Kind, x: float, layer: nn.Module | None) -> float:
+    """What x is multiplied with, or the result itself, in the operations of a library of float64."""
+    match which:
+        case Kind.TANH:
+            return math.tanh(x)
+        case Kind.GELU if layer.approximate == "tanh":
+            return (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+        case Kind.GELU:
+            return (1 + math.erf(x / math.sqrt(2))) / 2
+    with np.errstate(over="ignore"):
+        return float(1 / (1 + np.exp(np.float64(-x))))
+
+
+def real(which: Kind, x: Fraction, layer: nn.Module | None = None) -> Fraction:
+    """The real function, to about 50 digits."""
+    match which:
         case Kind.TANH:
             return 2 * _sigmoid(2 * x) - 1
         case Kind.SIGMOID:

@@ -11,6 +11,8 @@ import exact
 import numpy as np
 import pytest
 import reference
+import torch
+import torch.nn.functional as F
 
 from compress.fixed import FixedPoint, Overflow, Rounding
 from compress.layers import Kind
@@ -38,6 +40,13 @@ FUNCTIONS = {
 def real(curve: Curve, x: Fraction) -> Fraction:
     """To about 50 digits, by other series than the curve's own."""
     which, layer = FUNCTIONS[curve]
+    return exact.real(which, x, layer)
+
+
+@cache
+def in_float64(curve: Curve, x: Fraction) -> Fraction:
+    """The same, but what float64 has far from zero."""
+    which, layer = FUNCTIONS[curve]
     return exact.function(which, x, layer)
 
 
@@ -54,7 +63,7 @@ def test_a_curve_on_every_code(curve: Curve, rounding: Rounding, fmt: FixedPoint
             op = make(Tensor("y", shape, fmt), Tensor("x", shape, X), made)
             y = op.eval(np.stack([codes] * len(LINES), axis=1))
             for channel, (slope, offset) in enumerate(LINES):
-                numbers = [real(curve, slope * int(c) + offset) / unit for c in codes]
+                numbers = [in_float64(curve, slope * int(c) + offset) / unit for c in codes]
                 expected = [reference.cast(v, fmt, rounding, overflow) for v in numbers]
                 assert y[:, channel].tolist() == expected, channel
 
@@ -83,9 +92,42 @@ def test_far_away_a_curve_keeps_to_the_right_side_of_its_line(curve: Curve) -> N
         line = {Curve.TANH: int(x > 0) * 2 - 1, Curve.SIGMOID: int(x > 0)}.get(curve, max(x, 0))
         below = (curve in (Curve.TANH, Curve.SIGMOID) and x > 0) or curve not in (Curve.TANH, Curve.SIGMOID)
         assert high == line if below else low == line
-    down = Quantized(curve, FixedPoint(34, 0), Modes(Rounding.TRN, Overflow.SAT))
-    expected = {Curve.TANH: (-1, 0), Curve.SIGMOID: (0, 0)}.get(curve, (-1, 799))
-    assert (down.code(Fraction(-800)), down.code(Fraction(800))) == expected
+
+
+def _torch(curve: Curve, x: torch.Tensor) -> torch.Tensor:
+    which, layer = FUNCTIONS[curve]
+    calls = {Kind.TANH: torch.tanh, Kind.SIGMOID: torch.sigmoid, Kind.SILU: F.silu}
+    return calls[which](x) if which in calls else F.gelu(x, approximate=layer.approximate)
+
+
+@pytest.mark.parametrize("curve", Curve)
+def test_far_away_a_curve_is_its_line_where_torch_has_that(curve: Curve) -> None:
+    """At the multiples of 1/64 around where that begins."""
+    for sign, ends in ((-1, ((5, 20), (700, 720))), (1, ((5, 40),))):
+        numbers = sign * torch.cat([torch.arange(low, high, 1 / 64, dtype=torch.float64) for low, high in ends])
+        if curve is Curve.GELU_TANH and sign < 0:  # there torch's tanh depends on the number's place in the tensor
+            numbers = numbers[(numbers < -7.21) | (numbers > -7.14)]
+        line = numbers.clamp(min=0) if curve in (Curve.SILU, Curve.GELU, Curve.GELU_TANH) else numbers.sign()
+        line = line.clamp(min=0) if curve is Curve.SIGMOID else line
+        settled = [curve.settled(Fraction(number)) for number in numbers.tolist()]
+        assert [value is not None for value in settled] == (_torch(curve, numbers) == line).tolist()
+        assert all(value in (None, expected) for value, expected in zip(settled, line.tolist(), strict=True))
+        assert settled[0] is None and settled[-1] is not None
+
+
+@pytest.mark.parametrize("curve", Curve)
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("frac", [-4, -1, 1])
+def test_every_tie_far_away_is_rounded_as_torch_has_it(curve: Curve, rounding: Rounding, frac: int) -> None:
+    """Numbers at half and quarter steps of the quantizer, where a large number is a tie by itself."""
+    function = Quantized(curve, FixedPoint(24, frac), Modes(rounding, Overflow.SAT))
+    numbers = [Fraction(n, 4) / Fraction(2) ** frac for n in range(-320, 321)]
+    values = _torch(curve, torch.tensor([float(n) for n in numbers], dtype=torch.float64)).tolist()
+    settled = [curve.settled(n) is not None for n in numbers]
+    assert sum(settled) > 20
+    for number, value in zip(numbers, values, strict=True):
+        if number and not -Fraction("7.21") < number < -Fraction("7.14"):
+            assert function.code(number) == reference.cast(Fraction(value), function.target, rounding, Overflow.SAT)
 
 
 def _derivative_signs(x: Fraction) -> dict[Curve, bool]:

@@ -152,6 +152,21 @@ def test_every_activation(activation, scale):
     assert ties < 5
 
 
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu, tanh form"])
+def test_large_numbers_that_are_ties_of_the_quantizer_behind(activation):
+    """To float64 they are their own SiLU, so that the trained module rounds them to even."""
+    model = nn.Sequential(QuantIdentity(), ACTIVATIONS[activation](spec=replace(SPEC, activation_width=5))).train()
+    numbers = torch.arange(-256.0, 256.0)[:, None]
+    model(numbers)
+    graph = lower(model.eval(), (1,))
+    x, result = numbers.double(), graph.outputs[0].format
+    with torch.no_grad():
+        expected = model.double()(x).numpy()
+    ties = np.arange(40, 248, 16)  # where the steps are 16 wide
+    assert result.frac == -4 and (expected[ties + 256] % 32 == 0).all()
+    assert (result.values(graph.eval(graph.inputs[0].encode(x.numpy()))) == expected).all()
+
+
 REGISTERS = [None, FixedPoint(5, 3), FixedPoint(9, 7), FixedPoint(4, 2, False), FixedPoint(3, 0)]
 
 

@@ -58,6 +58,14 @@ class Curve(Enum):
         near = self._line(x) if abs(x) > 5 * digits else _VALUES[self](x, digits)
         return max(near - error, low), min(near + error, high)
 
+    def settled(self, x: Fraction) -> Fraction | None:
+        """0, 1, -1 or ``x``, where that is what float64 has for the value at ``x``; None where it tells them apart.
+
+        That is so where it calls 1 + exp(-x), erf or tanh their limit, at the same ``x`` in whatever library.
+        """
+        below, above = _SETTLED[self]
+        return None if below < x < above else self._line(x)
+
     def near(self, x: float) -> float:
         """The value as floats have it, for guesses."""
         if abs(x) > 500:
@@ -101,6 +109,17 @@ _TURNS = {
     Curve.SILU: "-1.278464542761073795109358739023",
     Curve.GELU: "-0.751791524693564457457904946780",
     Curve.GELU_TANH: "-0.752461422071016258487954443289",
+}
+
+#: Up to the first number, and from the second on, float64 has the line. Where 1 - tanh(x) is 2**-54, half of its last
+#: place; exp(-x) its largest number, and 2**-53, which added to 1 is lost; 1 - erf(-x / sqrt(2)) as tanh below, and
+#: 3 * 2**-54 above, where 2 - 2**-53 is made 2; and the tanh of the approximation likewise.
+_SETTLED = {
+    Curve.TANH: (Fraction("-19.06154746539849599509609553229"), Fraction("19.06154746539849599509609553229")),
+    Curve.SIGMOID: (Fraction("-709.7827128933839967877345411419"), Fraction("36.73680056967710139911330243728")),
+    Curve.SILU: (Fraction("-709.7827128933839967877345411419"), Fraction("36.73680056967710139911330243728")),
+    Curve.GELU: (Fraction("-8.374388923067456451026748923631"), Fraction("8.244009839272802689108853757336")),
+    Curve.GELU_TANH: (Fraction("-7.200040557303351857676976489566"), Fraction("7.112562466571520488942654504276")),
 }
 
 

@@ -27,7 +27,11 @@ _DIGITS = 20
 
 @dataclass(frozen=True)
 class Quantized:
-    """A curve and the cast behind it, in saturating modes: its value at a number, in units of ``unit``, as a code."""
+    """A curve and the cast behind it, in saturating modes: its value at a number, in units of ``unit``, as a code.
+
+    The value is the real one, or where float64 settles for the curve's line, that: a number may lie on a tie itself,
+    and the model then rounds it to even, though the real SiLU of it is a hair less.
+    """
 
     curve: Curve
     target: FixedPoint
@@ -36,6 +40,8 @@ class Quantized:
 
     def code(self, number: Fraction) -> int:
         digits, step = _DIGITS, self.unit * self.target.lsb
+        if (line := self.curve.settled(number)) is not None:
+            return self._cast(line / step)
         while True:
             low, high = (end / step for end in self.curve.between(number, digits))
             if low == high:
