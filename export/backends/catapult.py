@@ -16,7 +16,7 @@ from compress.fixed import FixedPoint, Overflow, Rounding
 from export.backend import FIRMWARE, Backend, BackendError
 from export.backends.settings import check_clock
 from export.backends.vectors import Vectors, vectors
-from export.backends.vendors import AC
+from export.backends.vendors import AC, siemens_modes
 from export.firmware.design import Firmware, Step
 from export.firmware.storage import Delivery
 from export.firmware.tables import SignalType
@@ -167,7 +167,7 @@ def _mangled(firmware: Firmware, chosen: Chosen) -> str:
         return mangled(chosen, Modes())
     name = firmware.signals[chosen].type
     kind = next(kind for step in firmware for kind in step.types if isinstance(kind, SignalType) and kind.name == name)
-    return mangled(kind.format, kind.modes or Modes())
+    return mangled(kind.format, siemens_modes(kind.format, kind.modes))
 
 
 def mangled(fmt: FixedPoint, modes: Modes) -> str:
