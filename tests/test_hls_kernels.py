@@ -21,6 +21,7 @@ F = FixedPoint.of
 LAYERS = ("affine", "cast", "channel_cast", "clip", "dense", "maximum", "relu", "sparse_dense", "threshold")
 KERNELS = (*LAYERS, "pragmas", "trace")
 NARROW = Type(F(5, 2, False), Rounding.RND_CONV, Overflow.SAT)
+SYMMETRIC = Type(F(6, 3), Rounding.TRN, Overflow.SAT_SYM)
 
 
 @cache
@@ -34,7 +35,7 @@ def constants() -> dict[str, Codes]:
         "start": np.array([0, 20, 0, 20, 3, 28]),
         "step": np.array([1, -1, 1, -1, 1, -1]),
         "low": np.array([-32, -20, -3, 0, 4, -32]),
-        "high": np.array([31, 20, 11, 5, 4, -7]),
+        "high": np.array([31, 20, 11, 5, 4, -32]),
     }
 
 
@@ -84,6 +85,9 @@ def kernels() -> dict[str, Kernel]:
     by_channel += "; qapsule::channel_zero(y, zero)"
     found["channel_cast"] = Kernel(by_channel, covering, N_IN, channel_cast_reference)
     found["clip"] = Kernel("clip(x, y, low, high)", Type(F(6, 3), Rounding.TRN, None), N_IN, clip_reference)
+    # The lowest code is a limit, though no number of the symmetric type.
+    call, exact = "cast(x, even); qapsule::clip(even, y, low, high)", Type(F(6, 3), Rounding.TRN, None)
+    found["clip_symmetric"] = Kernel(call, exact, N_IN, lambda x: clip_reference([max(v, -31) for v in x]))
     shifted, call = affine_reference(narrow), "affine(x, other, scale, offset); qapsule::maximum(x, other, y)"
     both = Type(FixedPoint(6, 3), Rounding.TRN, None)
     found["maximum"] = Kernel(call, both, N_IN, lambda x: list(map(max, x, shifted(x))))
@@ -106,6 +110,7 @@ def design(flavour: Flavour) -> str:
         *(f"static const int {name}[] = {braces(elements)};" for name, (_, elements) in BY_CHANNEL.items()),
         "static const int zero[] = {4};",
         f"static {NARROW.spell(flavour)} other[{N_IN}];",
+        f"static {SYMMETRIC.spell(flavour)} even[{N_IN}];",
     ]
     return program(flavour, KERNELS, lines, kernels())
 

@@ -9,8 +9,9 @@
 
 namespace qapsule {
 
-/// y = min(max(x, low), high) per channel; the limits are numbers of x's own type. II = 1, unrolled; no multiplier, two
-/// comparisons with constants and two multiplexers per element.
+/// y = min(max(x, low), high) per channel; the limits are codes of x, of a type without its modes: they may be numbers
+/// that a symmetric X never is. II = 1, unrolled; no multiplier, two comparisons with constants and two multiplexers per
+/// element.
 template <class X, class Y, class L, class H, int N>
 void clip(const X (&x)[N], Y (&y)[N], const L (&low)[N], const H (&high)[N]) {
     QAPSULE_PIPELINE(1)
@@ -19,10 +20,8 @@ void clip(const X (&x)[N], Y (&y)[N], const L (&low)[N], const H (&high)[N]) {
     QAPSULE_UNROLLED(elements)
     for (int i = 0; i < N; ++i) {
         QAPSULE_UNROLL
-        const X least = X(low[i]);
-        const X most = X(high[i]);
-        const X raised = select(x[i] < least, least, x[i]);
-        y[i] = Y(select(raised > most, most, raised));
+        const Y raised = select(x[i] < low[i], Y(low[i]), Y(x[i]));
+        y[i] = select(x[i] > high[i], Y(high[i]), raised);
     }
 }
 
