@@ -38,7 +38,7 @@ def ops() -> Iterator[Op]:
         entries = Const(rng.integers(y.min_code, y.max_code, (count, high - low + 1), endpoint=True), y)
         yield Table(Tensor(f"table_{number}", (4, 2), y), Tensor("x", (4, 2), fmt), low, entries)
     for size, fmt, result, precision in (
-        (5, FixedPoint(6, 2), FixedPoint(10, 10, False), Precision()),
+        (5, FixedPoint(6, 2), FixedPoint(10, 10, False), Precision(table_width=8)),
         (1, FixedPoint(4, 1), FixedPoint(8, 8, False), Precision()),
         (3, FixedPoint(6, 5), FixedPoint(9, 7), Precision(stable=False)),
         (9, FixedPoint(12, 8), FixedPoint(8, 8, False), Precision(table_width=5)),
