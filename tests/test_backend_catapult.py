@@ -21,7 +21,7 @@ from export.backend import BackendError, Project
 from export.backends.catapult import CATAPULT, mangled
 from export.emulation.vendor_headers import ac_include
 from export.ir import Const, Graph, Op, Tensor
-from export.ops import Clip, Input, Modes, ReLU
+from export.ops import Cast, Clip, Input, Modes, ReLU
 from export.verification import gcov
 
 GOLDEN = Path(__file__).parent / "golden" / "catapult"
@@ -162,15 +162,16 @@ def test_vectors_that_reach_too_little_fail_the_coverage(tmp_path: Path) -> None
 
 
 def rectified(*lows: int) -> Graph:
-    """Numbers limited from below, then rectified: all relus are of one type."""
+    """Numbers limited from below, then rectified: all relus are of one type, which is not that of the limits."""
     fmt = FixedPoint(5, 1)
     x = Tensor("x", (2,), fmt)
     ops: list[Op] = [Input(x)]
     for low in lows:
         limits = Const([low, low], fmt), Const([9, 12], fmt)
         ops.append(Clip(Tensor(f"clip {low}", (2,), fmt), x, *limits))
-        ops.append(ReLU(Tensor(f"relu {low}", (2,), FixedPoint(4, 1, signed=False)), ops[-1].output))
-    return Graph("net", tuple(ops), tuple(op.output for op in ops[2::2])).verify()
+        ops.append(Cast(Tensor(f"cast {low}", (2,), FixedPoint(6, 1)), ops[-1].output, Modes()))
+        ops.append(ReLU(Tensor(f"relu {low}", (2,), FixedPoint(5, 1, signed=False)), ops[-1].output))
+    return Graph("net", tuple(ops), tuple(op.output for op in ops[3::3])).verify()
 
 
 @needs_ac
@@ -185,7 +186,7 @@ def test_what_is_proved_unreachable_is_told_with_its_reason(tmp_path: Path) -> N
 
 
 def test_what_one_layer_excludes_is_not_excused_in_another_of_its_type() -> None:
-    kind = mangled(FixedPoint(5, 1), Modes())
+    kind = mangled(FixedPoint(6, 1), Modes())
     alone, beside = (json.loads(CATAPULT.render(g).files["verify/comparisons.json"])["select"][kind]
                      for g in (rectified(2), rectified(2, -3)))  # fmt: skip
     assert alone["held"] is None and alone["failed"].endswith('"relu 2": x > 0')

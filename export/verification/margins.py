@@ -131,8 +131,8 @@ def _(op: ReLU, *codes: Codes) -> Iterator[Margin]:
 def _(op: Clip, *codes: Codes) -> Iterator[Margin]:
     (x,) = codes
     low, high = (along_channels(c.codes, op.x.shape) for c in (op.low, op.high))
-    yield Margin("x < low", _sites(low - _roomy(x)), (op.x,))
-    yield Margin("x > high", _sites(np.maximum(_roomy(x), low) - high), (op.x,))
+    yield Margin("x < low", _sites(low - _roomy(x)), (op.output,))
+    yield Margin("x > high", _sites(_roomy(x) - high), (op.output,))
 
 
 @margins.register(Maximum)
