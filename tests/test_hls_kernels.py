@@ -35,7 +35,8 @@ def constants() -> dict[str, Codes]:
         "start": np.array([0, 20, 0, 20, 3, 28]),
         "step": np.array([1, -1, 1, -1, 1, -1]),
         "low": np.array([-32, -20, -3, 0, 4, -32]),
-        "high": np.array([31, 20, 11, 5, 4, -32]),
+        "high": np.array([31, 20, 11, 5, 4, -7]),
+        "highest": np.array([31, 20, 11, 5, 4, -32]),  # no higher than the lowest code in one channel
     }
 
 
@@ -67,9 +68,9 @@ def channel_cast_reference(x: list[int]) -> list[int]:
     return y
 
 
-def clip_reference(x: list[int]) -> list[int]:
-    named = constants()
-    return [min(max(v, int(a)), int(b)) for v, a, b in zip(x, named["low"], named["high"], strict=True)]
+def clip_reference(high: str) -> Callable[[list[int]], list[int]]:
+    limits = constants()["low"], constants()[high]
+    return lambda x: [min(max(v, int(a)), int(b)) for v, a, b in zip(x, *limits, strict=True)]
 
 
 def kernels() -> dict[str, Kernel]:
@@ -84,10 +85,11 @@ def kernels() -> dict[str, Kernel]:
     by_channel = "; qapsule::".join(f"channel_cast<{name}_t>(x, y, {name})" for name in BY_CHANNEL)
     by_channel += "; qapsule::channel_zero(y, zero)"
     found["channel_cast"] = Kernel(by_channel, covering, N_IN, channel_cast_reference)
-    found["clip"] = Kernel("clip(x, y, low, high)", Type(F(6, 3), Rounding.TRN, None), N_IN, clip_reference)
+    found["clip"] = Kernel("clip(x, y, low, high)", Type(F(6, 3), Rounding.TRN, None), N_IN, clip_reference("high"))
     # The lowest code is a limit, though no number of the symmetric type.
-    call, exact = "cast(x, even); qapsule::clip(even, y, low, high)", Type(F(6, 3), Rounding.TRN, None)
-    found["clip_symmetric"] = Kernel(call, exact, N_IN, lambda x: clip_reference([max(v, -31) for v in x]))
+    call, limited = "cast(x, even); qapsule::clip(even, y, low, highest)", clip_reference("highest")
+    exact = Type(F(6, 3), Rounding.TRN, None)
+    found["clip_symmetric"] = Kernel(call, exact, N_IN, lambda x: limited([max(v, -31) for v in x]))
     shifted, call = affine_reference(narrow), "affine(x, other, scale, offset); qapsule::maximum(x, other, y)"
     both = Type(FixedPoint(6, 3), Rounding.TRN, None)
     found["maximum"] = Kernel(call, both, N_IN, lambda x: list(map(max, x, shifted(x))))
@@ -106,6 +108,7 @@ def design(flavour: Flavour) -> str:
         array(flavour, "step", Type(stairs), named["step"]),
         array(flavour, "low", X, named["low"]),
         array(flavour, "high", X, named["high"]),
+        array(flavour, "highest", X, named["highest"]),
         *(f"typedef {kind.spell(flavour)} {name}_t;" for name, (kind, _) in BY_CHANNEL.items()),
         *(f"static const int {name}[] = {braces(elements)};" for name, (_, elements) in BY_CHANNEL.items()),
         "static const int zero[] = {4};",
