@@ -88,8 +88,7 @@ def kernels() -> dict[str, Kernel]:
             used = f"qapsule::multipliers<{', '.join(map(str, multipliers_used(pruned(r), r)))}>"
             call = call.replace(f"{r}>", f"{r}, {used}>").replace("weight_", "pruned_")
             found[f"dense_{kind}_{r}_pruned_{name}"] = Kernel(call, acc, N_OUT, dense_reference(acc, pruned(r)))
-        for order in ("by_row", "by_col"):
-            found[f"sparse_dense_{order}_{name}"] = Kernel(f"sparse_dense(x, y, {order}, bias)", acc, N_OUT, reference)
+        found[f"sparse_dense_{name}"] = Kernel("sparse_dense(x, y, by_col, bias)", acc, N_OUT, reference)
         for r in (*SPARSE_REUSE, nonzero):
             call = f"sparse_dense_reuse<{r}>(x, y, in_steps_{r}, bias)"
             found[f"sparse_dense_reuse_{r}_{name}"] = Kernel(call, acc, N_OUT, reference)
@@ -127,7 +126,6 @@ def tables(flavour: Flavour) -> list[str]:
         *(array(flavour, f"pruned_{r}", WEIGHT, existing(r)) for r in factors),
         array(flavour, "bias", BIAS, named["bias"]),
         *(array(flavour, f"bias_{r}", BIAS, named["bias"].reshape(r // N_IN, -1)) for r in REUSE["serial"]),
-        entries(f"by_row[{len(by_row)}]", by_row),
         entries(f"by_col[{len(by_row)}]", by_col),
         *map(in_steps, (*SPARSE_REUSE, len(by_row))),
     ]

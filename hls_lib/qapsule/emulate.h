@@ -13,6 +13,9 @@
 #include "encode.h"
 #include "fixed.h"
 
+/// Here a port is an array, and an input another name of it: a copy would push other things out of the cache.
+#define QAPSULE_INPUT(T, x, N, port) const T(&x)[N] = *reinterpret_cast<const T(*)[N]>(port);
+
 namespace qapsule {
 namespace emulation {
 
@@ -137,6 +140,8 @@ struct squares<std::int32_t, LANES, true> {
         for (int lane = 0; lane < LANES; ++lane) {
             const numbers values = __builtin_convertvector(rows[lane], numbers) * unit;
             Out* const row = out + lane * size;
+            // No machine foresees where the rows of the next samples begin.
+            __builtin_prefetch(row + LANES * size, 1);
             if (WHOLE || lane * size + LANES <= LANES * size) {
                 __builtin_memcpy(row, &values, sizeof values);
             } else {

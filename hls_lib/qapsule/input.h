@@ -33,4 +33,13 @@ void output(const T (&y)[N], T* port) {
 
 }  // namespace qapsule
 
+/// The array `x` of the N numbers of type T that came in at `port`. A simulation may define it otherwise before, as the
+/// emulator does.
+#ifndef QAPSULE_INPUT
+#define QAPSULE_INPUT(T, x, N, port) \
+    T x[N];                          \
+    QAPSULE_PARTITION(x, 0)          \
+    qapsule::input(port, x);
+#endif
+
 #endif  // QAPSULE_INPUT_H

@@ -45,7 +45,8 @@ void add_entries(const X (&x)[N_IN], Acc (&y)[N_OUT], const coo<W, Row, Col> (&e
 }  // namespace detail
 
 /// Fully parallel: II = 1. All loops are unrolled, so that every index is a constant, and the layer is wires and one
-/// multiplier for each of the NNZ weights. Sorted by column, then row, is the fast order in software.
+/// multiplier for each of the NNZ weights. The entries stand by column, then row: of no interest to hardware, but the
+/// order that software is fast in, and takes for granted.
 template <class X, class Acc, class W, class Row, class Col, class B, int N_IN, int N_OUT, int NNZ>
 void sparse_dense(const X (&x)[N_IN], Acc (&y)[N_OUT], const coo<W, Row, Col> (&entries)[NNZ], const B (&bias)[N_OUT]) {
     QAPSULE_PIPELINE(1)

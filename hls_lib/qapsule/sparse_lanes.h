@@ -32,14 +32,6 @@ struct in_any_order {
 #endif
 };
 
-/// Whether the entries `first` to `first + COUNT` - 1 are all of output `col`; a single branch, whatever COUNT is.
-template <int COUNT, class W, class Row, class Col, int NNZ>
-inline bool all_of(Col col, const coo<W, Row, Col> (&entries)[NNZ], int first) {
-    unsigned differences = 0;
-    for (int k = first; k < first + COUNT; ++k) differences |= static_cast<unsigned>(entries[k].col ^ col);
-    return differences == 0;
-}
-
 template <bool UNROLLED>
 struct entries_in_software {
     template <class X, class Acc, class W, class Row, class Col, int N_IN, int N_OUT, int NNZ>
@@ -53,7 +45,7 @@ struct entries_in_software {
                 // An addition takes longer than its turn comes round, so that there are two sums of each output; from
                 // memory, and back to it, it would take longer still.
                 Acc other = Acc(0);
-                for (; k + at_once <= NNZ && all_of<at_once>(col, entries, k); k += at_once) {
+                for (; k + at_once <= NNZ && entries[k + at_once - 1].col == col; k += at_once) {
                     const coo<W, Row, Col>* const four = entries + k;
                     sum = multiply_add(sum, x[four[0].row], four[0].weight);
                     other = multiply_add(other, x[four[1].row], four[1].weight);
@@ -83,8 +75,8 @@ struct entries_in_software<true> {
 
 }  // namespace detail
 
-/// The same function for one sample or several side by side. The order in which the entries of an output follow each
-/// other is kept; it is fast where they do so without others in between.
+/// The same function for one sample or several side by side. The entries of an output stand together, without others in
+/// between; the order in which they do is kept.
 template <class X, int W, int I, bool S, rounding Q, overflow O, int L, class Weight, class Row, class Col, class B,
           int N_IN, int N_OUT, int NNZ>
 __attribute__((always_inline)) inline void sparse_dense(const X (&x)[N_IN], fixed<W, I, S, Q, O, L> (&y)[N_OUT],

@@ -35,9 +35,7 @@ void tiny(const x_t x_in[6], largest_t largest_out[2]) {
 #pragma HLS INTERFACE ap_vld port=largest_out
 #endif
 
-    x_t x[6];
-    QAPSULE_PARTITION(x, 0)
-    qapsule::input(x_in, x);
+    QAPSULE_INPUT(x_t, x, 6, x_in)
     QAPSULE_TRACE("x", x)
 
     cast_t cast[6];

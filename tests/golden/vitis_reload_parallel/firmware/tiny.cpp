@@ -50,9 +50,7 @@ void tiny(const x_t x_in[4], fc2_t fc2_out[2], const unsigned int fc1_words[15],
 #endif
     QAPSULE_DATAFLOW
 
-    x_t x[4];
-    QAPSULE_PARTITION(x, 0)
-    qapsule::input(x_in, x);
+    QAPSULE_INPUT(x_t, x, 4, x_in)
     QAPSULE_TRACE("x", x)
 
     fc1_t fc1[3];
