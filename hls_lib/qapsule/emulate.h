@@ -137,11 +137,12 @@ struct squares<std::int32_t, LANES, true> {
             if (WHOLE || i < width) __builtin_memcpy(&rows[i], codes + i * LANES, sizeof rows[i]);
         }
         tile::transpose(rows);
+        // No machine foresees where the rows of the next samples begin. Long ones would be out of the cache again by then.
+        const int ahead = size <= 1024 ? LANES * size : 64;
         for (int lane = 0; lane < LANES; ++lane) {
             const numbers values = __builtin_convertvector(rows[lane], numbers) * unit;
             Out* const row = out + lane * size;
-            // No machine foresees where the rows of the next samples begin.
-            __builtin_prefetch(row + LANES * size, 1);
+            __builtin_prefetch(row + ahead, 1);
             if (WHOLE || lane * size + LANES <= LANES * size) {
                 __builtin_memcpy(row, &values, sizeof values);
             } else {

@@ -36,7 +36,7 @@ template <bool UNROLLED>
 struct entries_in_software {
     template <class X, class Acc, class W, class Row, class Col, int N_IN, int N_OUT, int NNZ>
     static void add(const X (&x)[N_IN], Acc (&y)[N_OUT], const coo<W, Row, Col> (&entries)[NNZ]) {
-        constexpr int at_once = 4;
+        constexpr int at_once = 8;
         int k = 0;
         while (k < NNZ) {
             const Col col = entries[k].col;
@@ -45,13 +45,11 @@ struct entries_in_software {
                 // An addition takes longer than its turn comes round, so that there are two sums of each output; from
                 // memory, and back to it, it would take longer still.
                 Acc other = Acc(0);
-                for (; k + at_once <= NNZ && entries[k + at_once - 1].col == col; k += at_once) {
-                    const coo<W, Row, Col>* const four = entries + k;
-                    sum = multiply_add(sum, x[four[0].row], four[0].weight);
-                    other = multiply_add(other, x[four[1].row], four[1].weight);
-                    sum = multiply_add(sum, x[four[2].row], four[2].weight);
-                    other = multiply_add(other, x[four[3].row], four[3].weight);
-                }
+                for (; k + at_once <= NNZ && entries[k + at_once - 1].col == col; k += at_once)
+                    for (int n = k; n < k + at_once; n += 2) {
+                        sum = multiply_add(sum, x[entries[n].row], entries[n].weight);
+                        other = multiply_add(other, x[entries[n + 1].row], entries[n + 1].weight);
+                    }
                 sum = Acc(sum + other);
             }
             for (; k < NNZ && entries[k].col == col; ++k)
