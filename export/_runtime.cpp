@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <new>
@@ -49,7 +48,8 @@ void check(const py::array& array, std::int64_t samples) {
 }
 
 /// Memory for results. What the system hands out it hands out page by page and filled with zeros, which takes several
-/// times as long as writing the results; so blocks that nobody refers to any more are kept for the next ones.
+/// times as long as writing the results; so blocks that nobody refers to any more are kept for the next ones, the
+/// latest of them.
 class Blocks {
   public:
     static Blocks& all() {
@@ -63,7 +63,7 @@ class Blocks {
             const std::lock_guard<std::mutex> alone(mutex_);
             const auto found = idle_.lower_bound(bytes);
             if (found != idle_.end() && found->first <= bytes + bytes / 4) {
-                void* const block = found->second;
+                void* const block = found->second.block;
                 const std::size_t size = found->first;
                 idle_.erase(found);
                 idle_bytes_ -= size;
@@ -82,17 +82,24 @@ class Blocks {
         const auto found = taken_.find(block);
         const std::size_t bytes = found->second;
         taken_.erase(found);
-        idle_.emplace(bytes, block);
+        idle_.emplace(bytes, idle{block, given_back_++});
         idle_bytes_ += bytes;
         while (idle_bytes_ > most_idle) {
-            const auto largest = std::prev(idle_.end());
-            idle_bytes_ -= largest->first;
-            munmap(largest->second, largest->first);
-            idle_.erase(largest);
+            const auto oldest = std::min_element(idle_.begin(), idle_.end(), [](const auto& a, const auto& b) {
+                return a.second.since < b.second.since;
+            });
+            idle_bytes_ -= oldest->first;
+            munmap(oldest->second.block, oldest->first);
+            idle_.erase(oldest);
         }
     }
 
   private:
+    struct idle {
+        void* block;
+        std::uint64_t since;  ///< how many were given back before
+    };
+
     static constexpr std::size_t most_idle = std::size_t(256) << 20;
     static constexpr std::size_t huge_page = std::size_t(2) << 20;
     static constexpr std::size_t small_step = std::size_t(64) << 10;
@@ -116,9 +123,10 @@ class Blocks {
     }
 
     std::mutex mutex_;
-    std::multimap<std::size_t, void*> idle_;
+    std::multimap<std::size_t, idle> idle_;
     std::map<void*, std::size_t> taken_;
     std::size_t idle_bytes_ = 0;
+    std::uint64_t given_back_ = 0;
 };
 
 py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& type) {

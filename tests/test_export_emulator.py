@@ -17,6 +17,7 @@ import pytest
 from designs import QUANTIZER, assert_equal_traces, chain, every_op, exact_dense, mlp, samples, skip_net
 
 from compress.fixed import FixedPoint, FixedPointError, Overflow, Rounding
+from export._runtime import empty
 from export.emulation.emulator import Emulator, MissingHeadersError, Numbers, value_dtype
 from export.emulation.vendor_headers import ac_include, ap_include
 from export.firmware.identifiers import _RESERVED
@@ -258,6 +259,17 @@ def test_results_that_are_kept_never_change(jet: Emulator) -> None:
     unit = 2.0 ** -jet.graph.outputs[0].format.frac
     assert all(np.array_equal(a, e * unit) for a, e in zip(kept, expected[:3], strict=True))
     assert all(np.array_equal(a, (e * unit)[10:7000:7].T) for a, e in zip(parts, expected[3:], strict=True))
+
+
+def test_the_memory_of_the_latest_results_is_kept() -> None:
+    """Not that of earlier ones of other sizes, which may never be asked for again."""
+    earlier = [empty((1 << 20,), np.dtype(np.float32)) for _ in range(64)]  # as much as is kept
+    del earlier
+    latest = empty((5 << 20,), np.dtype(np.float32))
+    latest[:] = 1
+    del latest
+    again = empty((5 << 20,), np.dtype(np.float32))
+    assert again[0] == again[-1] == 1  # what the system hands out is zero
 
 
 def test_an_input_that_is_also_the_output_and_several_outputs(cache: Path) -> None:

@@ -175,7 +175,7 @@ def entries_of(
         numbers, cols = dealt or spread(op.cols, outputs, op.reuse_factor)
         nothing = [f"{{0, {j}, 0.0}}" for j in cols.flat]
         packed = np.where(numbers < 0, np.reshape(nothing, cols.shape), packed[numbers])
-    else:  # by output: of no interest to hardware, fast in software
+    else:  # by output: of no interest to hardware, but software counts on it
         packed = packed[np.argsort([j for _, j in places], kind="stable")]
     bias = parts_of(op, name, {"bias": op.bias.codes})
     return Parts(

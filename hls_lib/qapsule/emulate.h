@@ -137,7 +137,7 @@ struct squares<std::int32_t, LANES, true> {
             if (WHOLE || i < width) __builtin_memcpy(&rows[i], codes + i * LANES, sizeof rows[i]);
         }
         tile::transpose(rows);
-        // No machine foresees where the rows of the next samples begin. Long ones would be out of the cache again by then.
+        // No machine foresees where the rows of the next samples begin; long ones would be out of the cache by then.
         const int ahead = size <= 1024 ? LANES * size : 64;
         for (int lane = 0; lane < LANES; ++lane) {
             const numbers values = __builtin_convertvector(rows[lane], numbers) * unit;
