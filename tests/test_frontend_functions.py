@@ -100,7 +100,7 @@ def _torch(curve: Curve, x: torch.Tensor) -> torch.Tensor:
     return calls[which](x) if which in calls else F.gelu(x, approximate=layer.approximate)
 
 
-def _is_settled_by_place(curve: Curve, x: float | Fraction) -> bool:
+def _tells_the_place(curve: Curve, x: float | Fraction) -> bool:
     """Whether torch's result depends on where in the tensor the number stands, vectors being rounded otherwise."""
     return curve is Curve.GELU_TANH and -7.21 < x < -7.14
 
@@ -110,7 +110,7 @@ def test_far_away_a_curve_is_its_line_where_torch_has_that(curve: Curve) -> None
     """At the multiples of 1/64 around where that begins."""
     for sign, ends in ((-1, ((5, 20), (700, 720))), (1, ((5, 40),))):
         numbers = sign * torch.cat([torch.arange(low, high, 1 / 64, dtype=torch.float64) for low, high in ends])
-        numbers = torch.tensor([x for x in numbers.tolist() if not _is_settled_by_place(curve, x)], dtype=torch.float64)
+        numbers = torch.tensor([x for x in numbers.tolist() if not _tells_the_place(curve, x)], dtype=torch.float64)
         line = numbers.clamp(min=0) if curve in (Curve.SILU, Curve.GELU, Curve.GELU_TANH) else numbers.sign()
         line = line.clamp(min=0) if curve is Curve.SIGMOID else line
         settled = [curve.settled(Fraction(number)) for number in numbers.tolist()]
@@ -130,7 +130,7 @@ def test_every_tie_far_away_is_rounded_as_torch_has_it(curve: Curve, rounding: R
     settled = [curve.settled(n) is not None for n in numbers]
     assert sum(settled) > 20
     for number, value in zip(numbers, values, strict=True):
-        if not _is_settled_by_place(curve, number):
+        if not _tells_the_place(curve, number):
             assert function.code(number) == reference.cast(Fraction(value), function.target, rounding, Overflow.SAT)
 
 

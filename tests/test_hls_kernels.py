@@ -85,14 +85,13 @@ def kernels() -> dict[str, Kernel]:
     by_channel = "; qapsule::".join(f"channel_cast<{name}_t>(x, y, {name})" for name in BY_CHANNEL)
     by_channel += "; qapsule::channel_zero(y, zero)"
     found["channel_cast"] = Kernel(by_channel, covering, N_IN, channel_cast_reference)
-    found["clip"] = Kernel("clip(x, y, low, high)", Type(F(6, 3), Rounding.TRN, None), N_IN, clip_reference("high"))
+    exact = Type(F(6, 3), Rounding.TRN, None)
+    found["clip"] = Kernel("clip(x, y, low, high)", exact, N_IN, clip_reference("high"))
     # The lowest code is a limit, though no number of the symmetric type.
     call, limited = "cast(x, even); qapsule::clip(even, y, low, highest)", clip_reference("highest")
-    exact = Type(F(6, 3), Rounding.TRN, None)
     found["clip_symmetric"] = Kernel(call, exact, N_IN, lambda x: limited([max(v, -31) for v in x]))
     shifted, call = affine_reference(narrow), "affine(x, other, scale, offset); qapsule::maximum(x, other, y)"
-    both = Type(FixedPoint(6, 3), Rounding.TRN, None)
-    found["maximum"] = Kernel(call, both, N_IN, lambda x: list(map(max, x, shifted(x))))
+    found["maximum"] = Kernel(call, exact, N_IN, lambda x: list(map(max, x, shifted(x))))
     return found
 
 
